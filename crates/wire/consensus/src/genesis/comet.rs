@@ -1,0 +1,1 @@
+//! The CometBFT genesis that follows from a genesis document.

@@ -1,0 +1,1 @@
+//! Stateless checks of runtime descriptors and parameters.

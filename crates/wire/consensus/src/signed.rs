@@ -1,0 +1,149 @@
+//! Signature envelopes: one signature, one signed blob, one blob signed by many.
+
+use base_codec::{Bytes, Codec, cbor};
+use base_crypto::context::{self, ChainContext, Context};
+use base_prims::{PublicKey, RawSignature};
+
+/// A signature and the key that made it. Source: `go/common/crypto/signature`.
+#[derive(Clone, Debug, PartialEq, Eq, Default, Codec)]
+pub struct Signature {
+    /// Who signed.
+    pub public_key: PublicKey,
+    /// The 64 bytes.
+    pub signature: RawSignature,
+}
+
+/// An opaque blob with one signature over it: transactions and entity descriptors.
+#[derive(Clone, Debug, PartialEq, Eq, Default, Codec)]
+pub struct Signed {
+    /// The blob, untrusted until [`Signed::verify`] succeeds. Nil and empty are different on the wire.
+    pub untrusted_raw_value: Option<Bytes>,
+    /// The signature over the blob.
+    pub signature: Signature,
+}
+
+/// An opaque blob with several signatures over it: node descriptors. All must verify.
+#[derive(Clone, Debug, PartialEq, Eq, Default, Codec)]
+pub struct MultiSigned {
+    /// The blob, untrusted until [`MultiSigned::verify`] succeeds.
+    pub untrusted_raw_value: Option<Bytes>,
+    /// The signatures over the blob.
+    pub signatures: Option<Vec<Signature>>,
+}
+
+/// Why a signed blob could not be opened.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum OpenError {
+    /// A signature does not verify under the context, or there is none.
+    #[error("signature verification failed")]
+    Signature,
+    /// The context needs a chain that was not given, or is too long.
+    #[error("bad signature context: {0}")]
+    Context(String),
+    /// The blob is not what it should be.
+    #[error("malformed signed value: {0}")]
+    Decode(#[from] cbor::Error),
+}
+
+impl Signature {
+    /// Verifies the signature over `message` under `context`.
+    ///
+    /// # Errors
+    /// [`OpenError::Signature`] if it does not verify; [`OpenError::Context`] if the context is unusable.
+    pub fn verify(
+        &self,
+        context: &Context,
+        chain: Option<&ChainContext>,
+        message: &[u8],
+    ) -> Result<(), OpenError> {
+        let prepared = context::prepare(context, chain, None, message)
+            .map_err(|e| OpenError::Context(e.to_string()))?;
+        if self.public_key.verify_prepared(&prepared, &self.signature) {
+            Ok(())
+        } else {
+            Err(OpenError::Signature)
+        }
+    }
+}
+
+impl Signed {
+    /// The blob's bytes.
+    pub fn blob(&self) -> &[u8] {
+        self.untrusted_raw_value
+            .as_ref()
+            .map_or(&[], |b| b.as_slice())
+    }
+
+    /// Verifies the signature.
+    ///
+    /// # Errors
+    /// See [`OpenError`].
+    pub fn verify(&self, context: &Context, chain: Option<&ChainContext>) -> Result<(), OpenError> {
+        self.signature.verify(context, chain, self.blob())
+    }
+
+    /// Verifies the signature and decodes the blob.
+    ///
+    /// # Errors
+    /// See [`OpenError`].
+    pub fn open<T: cbor::Decode>(
+        &self,
+        context: &Context,
+        chain: Option<&ChainContext>,
+    ) -> Result<T, OpenError> {
+        self.verify(context, chain)?;
+        Ok(cbor::from_slice(self.blob())?)
+    }
+}
+
+impl MultiSigned {
+    /// The blob's bytes.
+    pub fn blob(&self) -> &[u8] {
+        self.untrusted_raw_value
+            .as_ref()
+            .map_or(&[], |b| b.as_slice())
+    }
+
+    /// The signatures.
+    pub fn signatures(&self) -> &[Signature] {
+        self.signatures.as_deref().unwrap_or_default()
+    }
+
+    /// Verifies all signatures. An empty list verifies: callers check who has to sign.
+    ///
+    /// # Errors
+    /// See [`OpenError`].
+    pub fn verify(&self, context: &Context, chain: Option<&ChainContext>) -> Result<(), OpenError> {
+        self.signatures()
+            .iter()
+            .try_for_each(|s| s.verify(context, chain, self.blob()))
+    }
+
+    /// Verifies all signatures and decodes the blob.
+    ///
+    /// # Errors
+    /// See [`OpenError`].
+    pub fn open<T: cbor::Decode>(
+        &self,
+        context: &Context,
+        chain: Option<&ChainContext>,
+    ) -> Result<T, OpenError> {
+        self.verify(context, chain)?;
+        Ok(cbor::from_slice(self.blob())?)
+    }
+
+    /// Whether exactly the given keys signed, in any order and each at most once.
+    pub fn is_only_signed_by(&self, keys: &[PublicKey]) -> bool {
+        let mut signers: Vec<_> = self.signatures().iter().map(|s| s.public_key).collect();
+        let mut wanted = keys.to_vec();
+        signers.sort_unstable();
+        wanted.sort_unstable();
+        wanted.dedup();
+        signers == wanted
+    }
+
+    /// Whether the key is among the signers.
+    pub fn is_signed_by(&self, key: &PublicKey) -> bool {
+        self.signatures().iter().any(|s| s.public_key == *key)
+    }
+}
