@@ -24,7 +24,7 @@ test-long: preflight
 devnet: preflight
 	@echo 'There is no network to start yet. What exists: the byte formats, checked here against recorded networks.'
 	@$(XTASK) check-vectors transactions vectors/transactions
-	@$(XTASK) check-vectors rhp vectors/rhp
+	@$(XTASK) check-vectors chains vectors/chains
 
 bench: preflight
 	@cargo bench --workspace --benches

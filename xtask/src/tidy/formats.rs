@@ -105,10 +105,12 @@ pub(super) fn check(tree: &Tree) -> Vec<Problem> {
             }
         }
         let status = row.cell("Status");
-        let partial = status.strip_prefix("partial: ").is_some_and(|what| !what.is_empty());
+        let partial = status
+            .strip_prefix("partial: ")
+            .is_some_and(|what| !what.is_empty());
         for column in ["Module", "Vectors", "Fuzz"] {
-            // A format may wait for its fuzz target, but then it is not done.
-            let waits = column == "Fuzz" && partial && row.cell(column) == "none";
+            // A format may wait for its vectors or fuzz target, but then it is not done.
+            let waits = column != "Module" && partial && row.cell(column) == "none";
             if row.quoted(column).next().is_none() && !waits {
                 fail(format!("{column} names nothing"));
             }
@@ -125,10 +127,18 @@ pub(super) fn check(tree: &Tree) -> Vec<Problem> {
         let labelled = ["self-pinned", "published"]
             .iter()
             .any(|word| row.cell("Vectors").starts_with(word));
-        if !recorded && !labelled {
+        if !recorded && !labelled && row.cell("Vectors") != "none" {
             fail(
                 "Vectors names neither recorded files nor says `published` or `self-pinned`".into(),
             );
+        }
+        for path in row.quoted("Vectors").filter(|path| path.ends_with(".rs")) {
+            if tree
+                .text(path)
+                .is_some_and(|text| !text.contains("#[test]"))
+            {
+                fail(format!("{path} has no test that could pin anything"));
+            }
         }
         for target in row.quoted("Fuzz") {
             if !exists(tree, &format!("fuzz/fuzz_targets/{target}.rs")) {
@@ -169,7 +179,9 @@ pub(super) fn coverage(tree: &Tree) -> Vec<Problem> {
             .flat_map(|list| list.split(','))
             .any(|name| name.trim().rsplit("::").next() == Some("Codec"));
         // The protobuf messages have macros of their own.
-        let declared = ["messages! {", "oneofs! {"].iter().any(|m| code.contains(m));
+        let declared = ["messages! {", "oneofs! {"]
+            .iter()
+            .any(|m| code.contains(m));
         if (derived || declared) && !covered(path) {
             out.push(format!(
                 "{path}: defines encoded types, but no row of {FILE} names it"
@@ -182,15 +194,22 @@ pub(super) fn coverage(tree: &Tree) -> Vec<Problem> {
 /// Every folder of recorded data says where it comes from: in a README of its own or a row of the common one.
 pub(super) fn provenance(tree: &Tree) -> Vec<Problem> {
     let common = tree.text("vectors/README.md").unwrap_or_default();
-    let inside = tree.files.keys().filter_map(|f| f.strip_prefix("vectors/")?.split_once('/'));
+    let inside = tree
+        .files
+        .keys()
+        .filter_map(|f| f.strip_prefix("vectors/")?.split_once('/'));
     let folders: BTreeSet<&str> = inside.map(|(folder, _)| folder).collect();
     let known = |folder: &str| {
         common.contains(&format!("| `{folder}/` |"))
-            || tree.files.contains_key(&format!("vectors/{folder}/README.md"))
+            || tree
+                .files
+                .contains_key(&format!("vectors/{folder}/README.md"))
     };
     let unknown = folders.into_iter().filter(|folder| !known(folder));
     unknown
-        .map(|f| format!("vectors/{f}/: neither a README of its own nor a row in vectors/README.md"))
+        .map(|f| {
+            format!("vectors/{f}/: neither a README of its own nor a row in vectors/README.md")
+        })
         .collect()
 }
 
@@ -203,7 +222,8 @@ mod tests {
     fn tree(row: &str) -> Tree {
         Tree::of(&[
             (FILE, &format!("{HEAD}{row}\n")),
-            ("crates/wire/a/src/tx.rs", ""),
+            ("crates/wire/a/src/tx.rs", "#[test]"),
+            ("crates/wire/a/src/no.rs", ""),
             ("vectors/transactions/a.json.gz", ""),
             ("fuzz/fuzz_targets/tx.rs", ""),
         ])
@@ -257,6 +277,23 @@ mod tests {
             )),
             1
         );
+        let no_test = "`crates/wire/a/src/no.rs`";
+        assert_eq!(
+            problems(&format!(
+                "| tx | x.go | {m} | 1 | self-pinned {no_test} | `tx` | done |"
+            )),
+            1
+        );
+        assert_eq!(
+            problems(&format!(
+                "| tx | x.go | {m} | 1 | none | `tx` | partial: vectors |"
+            )),
+            0
+        );
+        assert_eq!(
+            problems(&format!("| tx | x.go | {m} | 1 | none | `tx` | done |")),
+            1
+        );
         let row = format!("| tx | x.go | {m} | 1 | `vectors/transactions/` | none |");
         assert_eq!(problems(&format!("{row} partial: fuzz |")), 0);
         assert_eq!(problems(&format!("{row} done |")), 1);
@@ -297,13 +334,7 @@ mod tests {
             ),
             1
         );
-        assert_eq!(
-            check(
-                "crates/wire/a/src/other.rs",
-                "messages! {\n}"
-            ),
-            1
-        );
+        assert_eq!(check("crates/wire/a/src/other.rs", "messages! {\n}"), 1);
         assert_eq!(
             check(
                 "crates/wire/a/src/other.rs",
@@ -320,8 +351,23 @@ mod tests {
     #[test]
     fn folders_say_where_they_come_from() {
         let check = |files: &[(&str, &str)]| provenance(&Tree::of(files)).len();
-        assert_eq!(check(&[("vectors/a/x.json", ""), ("vectors/README.md", "| `b/` | x |")]), 1);
-        assert_eq!(check(&[("vectors/a/x.json", ""), ("vectors/README.md", "| `a/` | x |")]), 0);
-        assert_eq!(check(&[("vectors/a/x.json", ""), ("vectors/a/README.md", "")]), 0);
+        assert_eq!(
+            check(&[
+                ("vectors/a/x.json", ""),
+                ("vectors/README.md", "| `b/` | x |")
+            ]),
+            1
+        );
+        assert_eq!(
+            check(&[
+                ("vectors/a/x.json", ""),
+                ("vectors/README.md", "| `a/` | x |")
+            ]),
+            0
+        );
+        assert_eq!(
+            check(&[("vectors/a/x.json", ""), ("vectors/a/README.md", "")]),
+            0
+        );
     }
 }

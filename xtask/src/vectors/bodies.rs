@@ -5,7 +5,9 @@ use base_prims::Epoch;
 use serde_json::{Value, json};
 use wire_consensus::entity::{self, Entity};
 use wire_consensus::signed::{MultiSigned, Signed};
-use wire_consensus::{beacon, churp, governance, keymanager, meta, registry, roothash, staking, vault};
+use wire_consensus::{
+    beacon, churp, governance, keymanager, meta, registry, roothash, staking, vault,
+};
 
 /// Text of what differs.
 pub(super) type Checked<T> = Result<T, String>;
@@ -26,7 +28,10 @@ impl<T: cbor::Encode + cbor::Decode + json::ToJson + json::FromJson> Wire for T 
 impl Body {
     /// The body of a method; an unknown method is an error.
     pub(super) fn of(method: &str) -> Checked<&'static Self> {
-        BODIES.iter().find(|body| body.method == method).ok_or_else(|| format!("unknown method {method}"))
+        BODIES
+            .iter()
+            .find(|body| body.method == method)
+            .ok_or_else(|| format!("unknown method {method}"))
     }
 
     /// Decodes the body, encodes it again to the same bytes, also by way of its JSON form, which is returned.
@@ -38,7 +43,7 @@ impl Body {
     }
 
     /// Encodes the body from its JSON form.
-    pub(super) fn from_json(&self, value: &Value) -> Checked<Vec<u8>> {
+    pub(super) fn encode_json(&self, value: &Value) -> Checked<Vec<u8>> {
         (self.from_json)(value)
     }
 
@@ -48,7 +53,12 @@ impl Body {
     }
 
     const fn plain<T: Wire>(method: &'static str) -> Self {
-        Self { method, check: check::<T>, from_json: encode_json::<T>, validate: |raw| decode::<T>(raw).map(|_| ()) }
+        Self {
+            method,
+            check: check::<T>,
+            from_json: json_to_cbor::<T>,
+            validate: |raw| decode::<T>(raw).map(|_| ()),
+        }
     }
 }
 
@@ -56,7 +66,11 @@ pub(super) fn same_bytes(what: &str, ours: &[u8], recorded: &[u8]) -> Checked<()
     if ours == recorded {
         return Ok(());
     }
-    Err(format!("{what}: ours are {}, recorded {}", hex::encode(ours), hex::encode(recorded)))
+    Err(format!(
+        "{what}: ours are {}, recorded {}",
+        hex::encode(ours),
+        hex::encode(recorded)
+    ))
 }
 
 /// Decodes a value.
@@ -85,7 +99,7 @@ fn check<T: Wire>(raw: &[u8]) -> Checked<Value> {
     Ok(decode_exactly::<T>("body", raw)?.to_json())
 }
 
-fn encode_json<T: Wire>(value: &Value) -> Checked<Vec<u8>> {
+fn json_to_cbor<T: Wire>(value: &Value) -> Checked<Vec<u8>> {
     Ok(cbor::to_vec(&from_json::<T>(value)?))
 }
 
@@ -110,7 +124,9 @@ fn encode_entity(value: &Value) -> Checked<Vec<u8>> {
 
 fn validate_entity(raw: &[u8]) -> Checked<()> {
     let signed: Signed = decode(raw)?;
-    let entity: Entity = signed.open(entity::REGISTER_CONTEXT, None).map_err(|e| e.to_string())?;
+    let entity: Entity = signed
+        .open(entity::REGISTER_CONTEXT, None)
+        .map_err(|e| e.to_string())?;
     entity.validate_basic(true).map_err(|e| e.to_string())
 }
 
@@ -129,7 +145,9 @@ fn encode_nothing(value: &Value) -> Checked<Vec<u8>> {
 
 fn validate_proposal(raw: &[u8]) -> Checked<()> {
     let content: governance::ProposalContent = decode(raw)?;
-    content.validate_basic(&governance::Parameters::default()).map_err(|e| e.to_string())
+    content
+        .validate_basic(&governance::Parameters::default())
+        .map_err(|e| e.to_string())
 }
 
 const BODIES: &[Body] = &[
@@ -142,8 +160,12 @@ const BODIES: &[Body] = &[
     },
     Body::plain::<governance::ProposalVote>(governance::METHOD_CAST_VOTE),
     Body::plain::<keymanager::SignedPolicySgx>(keymanager::METHOD_UPDATE_POLICY),
-    Body::plain::<keymanager::SignedEncryptedMasterSecret>(keymanager::METHOD_PUBLISH_MASTER_SECRET),
-    Body::plain::<keymanager::SignedEncryptedEphemeralSecret>(keymanager::METHOD_PUBLISH_EPHEMERAL_SECRET),
+    Body::plain::<keymanager::SignedEncryptedMasterSecret>(
+        keymanager::METHOD_PUBLISH_MASTER_SECRET,
+    ),
+    Body::plain::<keymanager::SignedEncryptedEphemeralSecret>(
+        keymanager::METHOD_PUBLISH_EPHEMERAL_SECRET,
+    ),
     Body::plain::<churp::CreateRequest>(churp::METHOD_CREATE),
     Body::plain::<churp::UpdateRequest>(churp::METHOD_UPDATE),
     Body::plain::<churp::SignedApplicationRequest>(churp::METHOD_APPLY),

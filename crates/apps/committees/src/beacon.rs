@@ -101,6 +101,8 @@ impl Service for Beacon {
     }
 }
 
+pub(crate) use vrf::beta;
+
 fn emit_epoch(ctx: &mut Context<'_>, epoch: Epoch) {
     ctx.emit(NAME, &EpochEvent { epoch });
 }

@@ -6,7 +6,7 @@ use std::{
     mem,
 };
 
-use base_crypto::context::ChainContext;
+use base_crypto::{blacklist::Blacklist, context::ChainContext};
 use base_prims::{Address, Hash, PublicKey, Quantity};
 use comet_chain::app::{Event, EventAttribute, LastCommitInfo, Misbehavior};
 use wire_consensus::{
@@ -39,7 +39,7 @@ pub enum Mode {
 }
 
 /// Deepest nesting of calls between services.
-pub const MAX_CALL_DEPTH: usize = 8;
+pub(crate) const MAX_CALL_DEPTH: usize = 8;
 
 /// What this node's operator set; nothing here may change the outcome of a block, save the unsafe debug switches.
 #[derive(Clone, Debug, Default)]
@@ -68,6 +68,8 @@ pub struct Env<'a> {
     pub chain: &'a ChainContext,
     /// This node's settings.
     pub config: &'a LocalConfig,
+    /// Keys whose signatures never count on this network.
+    pub blacklist: &'a Blacklist,
     /// Consensus parameters as of the last commit.
     pub params: &'a Parameters,
     /// State root of the last committed block; absent before the first.
@@ -223,6 +225,11 @@ impl<'a> Context<'a> {
     /// This node's settings.
     pub fn config(&self) -> &'a LocalConfig {
         self.env.config
+    }
+
+    /// Keys whose signatures never count: reserved ones, those of the genesis document, and test keys unless allowed.
+    pub fn blacklist(&self) -> &'a Blacklist {
+        self.env.blacklist
     }
 
     /// Consensus parameters as of the last commit.

@@ -21,7 +21,7 @@ mod error;
 mod gas;
 pub mod kv;
 mod layers;
-mod mux;
+pub mod mux;
 pub mod params;
 mod service;
 pub mod submit;

@@ -4,6 +4,7 @@
 
 use base_codec::cbor;
 use base_crypto::{
+    blacklist::Blacklist,
     context::{self, ChainContext},
     ed25519::BatchVerifier,
 };
@@ -24,7 +25,7 @@ use wire_consensus::{
 use crate::{
     Authenticator, BlockContext, Context, Env, Error, GasMeter, Halt, LocalConfig, Mode, Result,
     Service, Upgrader, epoch,
-    kv::{KvRead, KvWrite},
+    kv::KvRead,
     params,
 };
 
@@ -50,6 +51,7 @@ pub struct Mux {
     upgrader: Option<Box<dyn Upgrader>>,
     local: LocalConfig,
     chain: ChainContext,
+    blacklist: Blacklist,
     initial_height: i64,
     // As of the last commit.
     params: Parameters,
@@ -134,6 +136,27 @@ impl Executed {
         }
         Ok(())
     }
+
+    /// Adds the result of the metadata transaction that the proposer appends after execution.
+    pub fn push_metadata_result(&mut self) {
+        self.results.tx_results.push(TxResult { data: vec![CBOR_NULL], ..TxResult::default() });
+    }
+}
+
+/// A state without keys.
+struct EmptyState;
+
+impl KvRead for EmptyState {
+    fn get(&self, _: &[u8]) -> std::result::Result<Option<Vec<u8>>, mkvs_tree::TreeError> {
+        Ok(None)
+    }
+    fn iterate(
+        &self,
+        _: &[u8],
+        _: &mut dyn FnMut(&[u8], &[u8]) -> std::ops::ControlFlow<()>,
+    ) -> std::result::Result<(), mkvs_tree::TreeError> {
+        Ok(())
+    }
 }
 
 /// A transaction whose envelope was looked at.
@@ -158,12 +181,18 @@ impl Mux {
             local,
         } = config;
         services.sort_by_key(|s| s.name());
+        let mut blacklist =
+            if local.allow_test_keys { Blacklist::allowing_test_keys() } else { Blacklist::production() };
+        for key in &doc.consensus.parameters.public_key_blacklist {
+            blacklist.insert(*key.as_bytes());
+        }
         Self {
             services,
             authenticator,
             upgrader,
             local,
             chain: doc.chain_context(),
+            blacklist,
             initial_height: doc.height,
             params: doc.consensus.parameters.clone(),
             last_height: doc.height.saturating_sub(1),
@@ -198,31 +227,22 @@ impl Mux {
             services: &self.services,
             chain: &self.chain,
             config: &self.local,
+            blacklist: &self.blacklist,
             params: &self.params,
             last_state_root: self.last_root,
             initial_height: self.initial_height,
         }
     }
 
-    /// Writes the genesis state.
+    /// Executes the genesis document over an empty state and returns the changes.
     ///
     /// # Errors
     /// If a service refuses the document, naming service and reason.
-    pub fn init_chain(&mut self, doc: &Document, state: &mut dyn KvWrite) -> Result<()> {
+    pub fn init_chain(&mut self, doc: &Document) -> Result<Vec<(Vec<u8>, Option<Vec<u8>>)>> {
         let (changes, events) = {
             let env = self.env();
-            let block = BlockContext {
-                time: doc.time.0,
-                ..BlockContext::default()
-            };
-            let state: &dyn KvWrite = state;
-            let mut ctx = Context::new(
-                &env,
-                state,
-                Mode::InitChain,
-                block,
-                self.initial_height.saturating_sub(1),
-            );
+            let block = BlockContext { time: doc.time.0, ..BlockContext::default() };
+            let mut ctx = Context::new(&env, &EmptyState, Mode::InitChain, block, self.initial_height.saturating_sub(1));
             params::set_chain_context(&mut ctx.state(), &self.chain)?;
             for service in &self.services {
                 service
@@ -232,18 +252,12 @@ impl Mux {
             params::set_parameters(&mut ctx.state(), &doc.consensus.parameters)?;
             let events = ctx.begin_phase(Mode::InitChain);
             let (layers, _) = ctx.finish();
-            (layers.into_changes().collect::<Vec<_>>(), events)
+            (layers.into_changes().collect(), events)
         };
-        for (key, value) in changes {
-            match value {
-                Some(value) => state.insert(&key, &value)?,
-                None => state.remove(&key)?,
-            }
-        }
         self.init_events = events;
         self.params = doc.consensus.parameters.clone();
         self.last_time = doc.time.0;
-        Ok(())
+        Ok(changes)
     }
 
     /// Executes a block over the committed state.
@@ -437,7 +451,7 @@ impl Mux {
 
     fn open_verified(&self, signed: &SignedTransaction, good: bool, size: usize) -> Opened {
         let signer = signed.signer();
-        if !good || signer.is_reserved() || self.params.public_key_blacklist.contains(&signer) {
+        if !good || self.blacklist.contains(signer.as_bytes()) {
             return Opened::Bad(Error::uncoded("signed blob: verification failed"));
         }
         match cbor::from_slice::<Transaction>(signed.0.blob()) {

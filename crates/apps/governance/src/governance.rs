@@ -2,6 +2,7 @@
 //!
 //! Reference: `go/consensus/cometbft/apps/governance`.
 
+mod deposits;
 pub mod epoch;
 pub mod genesis;
 pub mod messages;

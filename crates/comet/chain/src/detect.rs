@@ -34,7 +34,8 @@ pub fn compare(verified: &LightBlock, witness: &LightBlock) -> Comparison {
 /// Compares a verified block with the newest block of a witness that is not that far: the witness cannot have a later
 /// time at a lower height.
 pub fn conflicts_by_time(verified: &LightBlock, witness_latest: &LightBlock) -> bool {
-    witness_latest.height() < verified.height() && witness_latest.header.time >= verified.header.time
+    witness_latest.height() < verified.height()
+        && witness_latest.header.time >= verified.header.time
 }
 
 /// Why an examination ended without finding where the chains part.
@@ -72,7 +73,7 @@ pub enum ExamineStep {
     /// The source's light block of this height; bring it by [`TraceExamination::provide`].
     Fetch(Height),
     /// The chains part here.
-    Done(Divergence),
+    Done(Box<Divergence>),
 }
 
 /// Walks a trace of verified blocks with a provider that disagrees about its end, verifying the provider's chain
@@ -94,7 +95,11 @@ pub struct TraceExamination {
 
 impl TraceExamination {
     /// Examines `trace` with the source's `target`, which conflicts with the trace's end.
-    pub fn new(trace: Vec<LightBlock>, target: LightBlock, policy: Policy) -> Result<Self, ExamineError> {
+    pub fn new(
+        trace: Vec<LightBlock>,
+        target: LightBlock,
+        policy: Policy,
+    ) -> Result<Self, ExamineError> {
         match trace.first() {
             Some(first) if first.height() <= target.height() => {}
             _ => return Err(ExamineError::Target(target.height())),
@@ -121,7 +126,7 @@ impl TraceExamination {
                         self.bisection = None;
                         self.source_trace = source_trace;
                         if let Some(divergence) = self.conclude(reached)? {
-                            return Ok(ExamineStep::Done(divergence));
+                            return Ok(ExamineStep::Done(Box::new(divergence)));
                         }
                         continue;
                     }
@@ -130,7 +135,7 @@ impl TraceExamination {
             let block = self.trace.get(self.at).ok_or(ExamineError::NoDivergence)?;
             if block.height() > self.target.height() {
                 if let Some(divergence) = self.beyond_target(block.clone())? {
-                    return Ok(ExamineStep::Done(divergence));
+                    return Ok(ExamineStep::Done(Box::new(divergence)));
                 }
                 continue;
             }
@@ -150,9 +155,15 @@ impl TraceExamination {
         let verified = self.verified.clone().ok_or(ExamineError::TrustedDiffers)?;
         if verified.height() == self.target.height() {
             let source_trace = std::mem::take(&mut self.source_trace);
-            return Ok(Some(Divergence { source_trace, divergent: block }));
+            return Ok(Some(Divergence {
+                source_trace,
+                divergent: block,
+            }));
         }
-        self.bisection = Some((Bisection::new(verified, self.target.clone(), self.policy), self.target.clone()));
+        self.bisection = Some((
+            Bisection::new(verified, self.target.clone(), self.policy),
+            self.target.clone(),
+        ));
         Ok(None)
     }
 
@@ -170,7 +181,11 @@ impl TraceExamination {
     /// Takes the source's block at this place of the trace.
     fn take(&mut self, block: LightBlock) -> Result<(), ExamineError> {
         let Some(verified) = self.verified.clone() else {
-            if self.trace.first().is_none_or(|first| first.header.hash() != block.header.hash()) {
+            if self
+                .trace
+                .first()
+                .is_none_or(|first| first.header.hash() != block.header.hash())
+            {
                 return Err(ExamineError::TrustedDiffers);
             }
             self.verified = Some(block);
@@ -186,7 +201,10 @@ impl TraceExamination {
         let block = self.trace.get(self.at).ok_or(ExamineError::NoDivergence)?;
         if reached.header.hash() != block.header.hash() {
             let source_trace = std::mem::take(&mut self.source_trace);
-            return Ok(Some(Divergence { source_trace, divergent: block.clone() }));
+            return Ok(Some(Divergence {
+                source_trace,
+                divergent: block.clone(),
+            }));
         }
         self.verified = Some(reached);
         self.at += 1;
@@ -200,9 +218,15 @@ pub fn attack_evidence(
     trusted: &LightBlock,
     common: &LightBlock,
 ) -> Result<LightClientAttackEvidence, VerifyError> {
-    let mut evidence =
-        LightClientAttackEvidence { conflicting_block: Some(conflicting.to_wire()), ..Default::default() };
-    let base = if evidence.conflicting_header_is_invalid(&trusted.header) { common } else { trusted };
+    let mut evidence = LightClientAttackEvidence {
+        conflicting_block: Some(conflicting.to_wire()),
+        ..Default::default()
+    };
+    let base = if evidence.conflicting_header_is_invalid(&trusted.header) {
+        common
+    } else {
+        trusted
+    };
     evidence.common_height = base.height();
     evidence.timestamp = base.header.time;
     evidence.total_voting_power = base.validators.total_voting_power();

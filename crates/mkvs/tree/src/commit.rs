@@ -42,6 +42,8 @@ impl Executor for Sequential {
 pub struct NewNodes {
     version: u64,
     batch: u16,
+    /// Index of the first node.
+    first: u32,
     bytes: Vec<u8>,
     ends: Vec<usize>,
 }
@@ -49,7 +51,7 @@ pub struct NewNodes {
 impl NewNodes {
     /// No nodes yet, for a batch of a version.
     pub fn new(version: u64, batch: u16) -> Self {
-        Self { version, batch, bytes: Vec::new(), ends: Vec::new() }
+        Self { version, batch, first: 0, bytes: Vec::new(), ends: Vec::new() }
     }
 
     /// Number of nodes.
@@ -70,15 +72,28 @@ impl NewNodes {
     /// The nodes with their ids.
     pub fn iter(&self) -> impl Iterator<Item = (NodeId, &[u8])> {
         let starts = std::iter::once(0).chain(self.ends.iter().copied());
-        starts.zip(self.ends.iter().copied()).zip(0u32..).map(|((from, to), index)| {
+        starts.zip(self.ends.iter().copied()).zip(self.first..).map(|((from, to), index)| {
             let id = NodeId { version: self.version, batch: self.batch, index };
             (id, self.bytes.get(from..to).unwrap_or_default())
         })
     }
 
+    /// Hands out the nodes and forgets them; ids go on where they were.
+    ///
+    /// # Errors
+    /// The first error of `each`.
+    pub fn drain<E>(&mut self, mut each: impl FnMut(NodeId, &[u8]) -> Result<(), E>) -> Result<(), E> {
+        self.iter().try_for_each(|(id, bytes)| each(id, bytes))?;
+        self.first = self.first.saturating_add(u32::try_from(self.ends.len()).unwrap_or(u32::MAX));
+        self.bytes.clear();
+        self.ends.clear();
+        Ok(())
+    }
+
     /// Adds a node whose children all have ids, and names it.
     pub fn push(&mut self, node: &NodeRef) -> NodeId {
-        let index = u32::try_from(self.ends.len()).expect("2^32 nodes of a batch do not fit in memory");
+        let index = u32::try_from(self.ends.len()).ok().and_then(|n| self.first.checked_add(n));
+        let index = index.expect("2^32 nodes in one batch would be terabytes");
         let id = NodeId { version: self.version, batch: self.batch, index };
         stored::encode(node, &id, &mut self.bytes);
         self.ends.push(self.bytes.len());

@@ -93,7 +93,10 @@ impl<'t> Cursor<'t> {
         let Some(node) = self.tree.node(link, hint, false)?.map(Got::into_owned) else { return Ok(None) };
         let mark = match &mut self.builder {
             None => Mark::ROOT,
-            Some(builder) => builder.include(self.tree, parent, side, link, &node)?,
+            Some(builder) => {
+                let hash = link.hash().ok_or(TreeError::Dirty)?;
+                builder.include(self.tree, parent, side, hash, &node)?
+            }
         };
         Ok(Some((node, mark)))
     }

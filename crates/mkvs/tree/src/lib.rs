@@ -40,7 +40,7 @@ pub use commit::{Committed, Executor, NewNodes, Sequential};
 pub use cursor::Cursor;
 pub use error::{LoadError, TreeError};
 pub use kv::{KvRead, KvWrite, prefix_end, scan_prefix};
-pub use node::{Inner, Label, Leaf, Link, NodeId, NodePtr, NodeRef};
+pub use node::{Inner, Label, Leaf, Link, NodeId, NodePtr, NodeRef, Side};
 pub use overlay::{Changes, Overlay};
 pub use proof::Proof;
 pub use stored::StoredError;

@@ -257,15 +257,18 @@ impl Inner {
 
 /// A child of an inner node.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Side {
+pub enum Side {
+    /// The leaf whose key ends at the node.
     Leaf,
+    /// Keys that go on with a zero bit.
     Left,
+    /// Keys that go on with a one bit.
     Right,
 }
 
 impl Side {
     /// All sides, in key order.
-    pub(crate) const ALL: [Self; 3] = [Self::Leaf, Self::Left, Self::Right];
+    pub const ALL: [Self; 3] = [Self::Leaf, Self::Left, Self::Right];
 
     /// The subtree for keys with this bit after the node's path.
     pub(crate) fn of_bit(bit: bool) -> Self {
@@ -279,7 +282,21 @@ impl Inner {
         &self.label
     }
 
-    pub(crate) fn child(&self, side: Side) -> &Link {
+    /// Names of the children that are unchanged since the last commit.
+    pub fn children(&self) -> impl Iterator<Item = NodePtr> {
+        Side::ALL.into_iter().filter_map(|side| match self.child(side) {
+            Link::Clean(clean) => Some(clean.ptr),
+            _ => None,
+        })
+    }
+
+    /// Makes the child on one side a stored node that is not in memory.
+    pub fn set_stored(&mut self, side: Side, ptr: NodePtr) {
+        *self.child_mut(side) = Link::stub(ptr);
+    }
+
+    /// The child on one side.
+    pub fn child(&self, side: Side) -> &Link {
         match side {
             Side::Leaf => self.leaf.as_deref().unwrap_or(&Link::Empty),
             Side::Left => &self.left,

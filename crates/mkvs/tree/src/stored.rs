@@ -64,7 +64,7 @@ impl<'a> Reader<'a> {
 }
 
 /// Appends the stored form of a node with this id.
-pub(crate) fn encode(node: &NodeRef, own: &NodeId, out: &mut Vec<u8>) {
+pub fn encode(node: &NodeRef, own: &NodeId, out: &mut Vec<u8>) {
     match node {
         NodeRef::Leaf(leaf) => {
             out.push(LEAF);

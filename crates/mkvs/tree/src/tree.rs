@@ -287,3 +287,18 @@ impl KvRead for Tree {
         Ok(())
     }
 }
+
+impl Tree {
+    /// The node behind a link of this tree, loaded if need be; `None` for an empty link.
+    ///
+    /// # Errors
+    /// If the node cannot be loaded.
+    pub fn load(&self, link: &Link) -> Result<Option<NodeRef>, TreeError> {
+        Ok(self.node(link, Hint::Node, false)?.map(Got::into_owned))
+    }
+
+    /// The link to the root node.
+    pub fn root_link(&self) -> &Link {
+        &self.root
+    }
+}

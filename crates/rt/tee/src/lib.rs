@@ -15,7 +15,7 @@
 //! * No input makes a parser panic, recurse, or take more memory than a small multiple of its size.
 //!
 //! Tested with the reference's published quotes, reports and collateral, with every verdict its own tests expect, with
-//! synthetic edge cases, and with properties over mutated inputs.
+//! its recorded verdicts on changed inputs (`vectors/tee`), with synthetic edge cases, and with properties.
 
 mod bytes;
 mod der;
@@ -28,14 +28,18 @@ mod quote;
 mod raw_json;
 #[cfg(test)]
 mod testdata;
+#[cfg(test)]
+mod tests;
 mod text;
 mod time;
 mod x509;
 
-pub use identity::{EnclaveIdentity, MalformedIdentity, MrEnclave, MrSigner, TEST_MR_SIGNER, VerifiedQuote};
+pub use identity::{
+    EnclaveIdentity, MalformedIdentity, MrEnclave, MrSigner, TEST_MR_SIGNER, VerifiedQuote,
+};
 pub use node::{
-    Binding, Error, HARDWARE_INTEL_SGX, NodeTeeCapability, SgxAttestation, SgxConstraints, TeeFeatures,
-    TeeFeaturesSgx, hash_attestation, hash_rak, verify_node_tee_capability,
+    Binding, Error, HARDWARE_INTEL_SGX, NodeTeeCapability, SgxAttestation, SgxConstraints,
+    TeeFeatures, TeeFeaturesSgx, hash_attestation, hash_rak, verify_node_tee_capability,
 };
 pub use options::VerifyOptions;
 pub use quote::{Error as QuoteError, Policy, Quote};

@@ -20,7 +20,7 @@ pub use mock::mock_quote;
 pub use pck::PckInfo;
 pub use policy::{Measurement, QuotePolicy, TdxModulePolicy, TdxQuotePolicy};
 pub use quote::{CertificationData, EcdsaSignature, Quote, QuoteBundle, QuoteHeader, TeeType};
-pub use report::{ReportBody, SgxReport, TdAttributes, TdReport};
+pub use report::{ReportBody, SgxReport, TdAttributes, TdReport, td_enclave_identity};
 
 use crate::x509::CertificateError;
 

@@ -95,7 +95,11 @@ pub struct Key {
 
 impl Key {
     fn expect(self, wanted: WireType) -> Result<(), DecodeError> {
-        if self.wire_type == wanted { Ok(()) } else { Err(DecodeError::WrongWireType(self.number)) }
+        if self.wire_type == wanted {
+            Ok(())
+        } else {
+            Err(DecodeError::WrongWireType(self.number))
+        }
     }
 }
 
@@ -117,7 +121,10 @@ impl<'a> Reader<'a> {
     }
 
     fn take(&mut self, len: usize) -> Result<&'a [u8], DecodeError> {
-        let (head, rest) = self.rest.split_at_checked(len).ok_or(DecodeError::UnexpectedEnd)?;
+        let (head, rest) = self
+            .rest
+            .split_at_checked(len)
+            .ok_or(DecodeError::UnexpectedEnd)?;
         self.rest = rest;
         Ok(head)
     }
@@ -256,7 +263,10 @@ pub trait Message: Default {
     /// Decodes a message body of at most `max` bytes.
     fn decode_limited(body: &[u8], max: usize) -> Result<Self, DecodeError> {
         if body.len() > max {
-            return Err(DecodeError::TooLong { len: body.len(), max });
+            return Err(DecodeError::TooLong {
+                len: body.len(),
+                max,
+            });
         }
         Self::decode(body)
     }
@@ -445,7 +455,9 @@ impl Field for Vec<Vec<u8>> {
 
 fn text(key: Key, reader: &mut Reader<'_>) -> Result<String, DecodeError> {
     let raw = reader.bytes(key)?;
-    Ok(std::str::from_utf8(raw).map_err(|_| DecodeError::NotUtf8(key.number))?.to_owned())
+    Ok(std::str::from_utf8(raw)
+        .map_err(|_| DecodeError::NotUtf8(key.number))?
+        .to_owned())
 }
 
 impl Field for String {
@@ -479,7 +491,9 @@ impl Field for Vec<u64> {
     fn encode_field(&self, number: u32, out: &mut Vec<u8>) {
         if !self.is_empty() {
             put_key(number, WireType::Bytes, out);
-            put_nested(out, |out| self.iter().for_each(|&value| put_varint(value, out)));
+            put_nested(out, |out| {
+                self.iter().for_each(|&value| put_varint(value, out))
+            });
         }
     }
 
@@ -530,7 +544,10 @@ impl<M: Message> Field for Vec<M> {
 
     fn merge(&mut self, key: Key, reader: &mut Reader<'_>) -> Result<(), DecodeError> {
         if self.len() >= M::MAX_COUNT {
-            return Err(DecodeError::TooMany { number: key.number, max: M::MAX_COUNT });
+            return Err(DecodeError::TooMany {
+                number: key.number,
+                max: M::MAX_COUNT,
+            });
         }
         self.push(M::decode(reader.bytes(key)?)?);
         Ok(())

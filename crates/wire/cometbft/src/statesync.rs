@@ -108,6 +108,10 @@ impl StatesyncMessage {
                 message.height
             }
         };
-        if height == 0 { Err(StatesyncError::ZeroHeight) } else { Ok(()) }
+        if height == 0 {
+            Err(StatesyncError::ZeroHeight)
+        } else {
+            Ok(())
+        }
     }
 }

@@ -7,9 +7,12 @@ use base_prims::{Address, Epoch, Hash, Quantity};
 
 use crate::{transaction::Costs, typed_event};
 
+pub mod claims;
 pub mod commission;
+pub mod pool;
 pub mod sanity;
 
+pub use claims::ClaimError;
 pub use commission::{
     CommissionRateBoundStep, CommissionRateStep, CommissionSchedule, CommissionScheduleRules,
 };

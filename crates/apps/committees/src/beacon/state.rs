@@ -2,7 +2,7 @@
 
 use apps_core::{
     Error, Result,
-    kv::{self, Key, KvRead, KvWrite},
+    kv::{self, KvRead, KvWrite},
 };
 use base_prims::Epoch;
 use wire_consensus::{

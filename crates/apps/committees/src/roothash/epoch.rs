@@ -3,6 +3,7 @@
 use apps_core::{Context, Error, Result, epoch};
 use apps_staking::accumulator::StakeAccumulator;
 use wire_consensus::{
+    errors::staking as staking_codes,
     events::TypedEvent,
     registry::Runtime,
     roothash::{HeaderType, Parameters},
@@ -75,5 +76,9 @@ fn pays(
         let model = runtime.governance_model;
         Error::Uncoded(format!("roothash: unknown runtime governance model on runtime {}: {model}", runtime.id))
     })?;
-    stake.check_claims(&ctx.state(), &owner)
+    match stake.require_claims(&ctx.state(), &owner) {
+        Ok(()) => Ok(true),
+        Err(e) if e.is(&staking_codes::INSUFFICIENT_STAKE) => Ok(false),
+        Err(e) => Err(e),
+    }
 }

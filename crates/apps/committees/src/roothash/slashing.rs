@@ -1,7 +1,7 @@
 //! Slashing of compute nodes' entities, and who gets what was taken.
 
 use apps_core::{Context, Error, Result};
-use apps_staking::slashing::slash_escrow;
+use apps_staking::{rewards::transfer_from_common, slashing::slash_escrow};
 use base_prims::{Address, Namespace, PublicKey, Quantity};
 use wire_consensus::{
     errors::{registry as registry_codes, roothash as codes},
@@ -78,14 +78,14 @@ fn distribute(
 ) -> Result<()> {
     let arithmetic = |e: base_prims::quantity::QuantityError| Error::Uncoded(format!("roothash: {e}"));
     let for_runtime = total.mul(&Quantity::from(u64::from(percentage))).quo(&Quantity::from(100u64)).map_err(arithmetic)?;
-    apps_staking::state::transfer_from_common(ctx, &Address::of_runtime(runtime), &for_runtime, false)?;
+    transfer_from_common(ctx, &Address::of_runtime(runtime), &for_runtime, false)?;
     if others.is_empty() {
         return Ok(());
     }
     let count = u64::try_from(others.len()).unwrap_or(u64::MAX);
     let each = total.sub(&for_runtime).and_then(|rest| rest.quo(&Quantity::from(count))).map_err(arithmetic)?;
     for address in others {
-        apps_staking::state::transfer_from_common(ctx, address, &each, true)?;
+        transfer_from_common(ctx, address, &each, true)?;
     }
     Ok(())
 }

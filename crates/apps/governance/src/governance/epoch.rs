@@ -14,7 +14,7 @@ use wire_consensus::{
     upgrade::STAGE_STARTUP,
 };
 
-use super::{NAME, state, tx};
+use super::{NAME, deposits, state, tx};
 use crate::upgrade::Upgrades;
 
 /// At a new epoch: if an upgrade is due, makes sure that it is under way on this node, and forgets it.
@@ -75,9 +75,9 @@ fn finalize(ctx: &mut Context<'_>, proposal: &Proposal) -> Result<()> {
     state::remove_active_proposal(&mut ctx.state(), proposal)?;
     ctx.emit(NAME, &ProposalFinalizedEvent { id: proposal.id, state: proposal.state });
     if proposal.state == ProposalState::REJECTED {
-        staking::discard_governance_deposit(ctx, &proposal.deposit)
+        deposits::discard(ctx, &proposal.deposit)
     } else {
-        staking::transfer_from_governance_deposits(ctx, &proposal.submitter, &proposal.deposit)
+        deposits::give_back(ctx, &proposal.submitter, &proposal.deposit)
     }
 }
 

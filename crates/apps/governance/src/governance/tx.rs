@@ -12,7 +12,7 @@ use wire_consensus::{
     upgrade::Descriptor,
 };
 
-use super::{NAME, state};
+use super::{NAME, deposits, state};
 
 /// Where a vote comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,7 +52,7 @@ pub fn submit_proposal(ctx: &mut Context<'_>, content: &ProposalContent) -> Resu
     let now = epoch::of_state(&ctx.state())?.epoch;
     check_content(ctx, &params, content, now)?;
 
-    staking::transfer_to_governance_deposits(ctx, &submitter, &params.min_proposal_deposit)?;
+    deposits::take(ctx, &submitter, &params.min_proposal_deposit)?;
     let id = state::next_proposal_id(&ctx.state())?;
     state::set_next_proposal_id(&mut ctx.state(), id.wrapping_add(1))?;
     let proposal = Proposal {

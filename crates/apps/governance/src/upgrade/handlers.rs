@@ -91,29 +91,28 @@ fn set_feature_version(ctx: &mut Context<'_>, version: Version) -> Result<()> {
 }
 
 fn consensus240(ctx: &mut Context<'_>) -> Result<()> {
-    let kv = &mut ctx.state();
-    let mut p = params::parameters(kv)?;
+    let mut p = params::parameters(&ctx.state())?;
     p.max_tx_size = MAX_TX_SIZE_240;
     p.max_block_size = MAX_BLOCK_SIZE_240;
     p.max_block_gas = MAX_BLOCK_GAS_240;
-    params::set_parameters(kv, &p)?;
+    params::set_parameters(&mut ctx.state(), &p)?;
 
-    let mut p = registry::parameters(kv)?;
-    p.enable_km_churp = true;
-    registry::set_parameters(kv, &p)?;
+    let mut p = registry::parameters(&ctx.state())?;
+    p.deprecated_enable_key_manager_churp = true;
+    registry::set_parameters(&mut ctx.state(), &p)?;
 
-    churp::set_parameters(kv, &churp_wire::Parameters::defaults())?;
+    churp::set_parameters(&mut ctx.state(), &churp_wire::Parameters::defaults())?;
 
-    let mut p = staking::parameters(kv)?;
+    let mut p = staking::parameters(&ctx.state())?;
     p.thresholds.insert(ThresholdKind::KEY_MANAGER_CHURP, Quantity::from(CHURP_THRESHOLD_240));
-    staking::set_parameters(kv, &p)?;
+    staking::set_parameters(ctx, &p)?;
 
-    let mut p = governance::state::parameters(kv)?;
+    let mut p = governance::state::parameters(&ctx.state())?;
     p.allow_vote_without_entity = true;
     p.allow_proposal_metadata = true;
-    governance::state::set_parameters(kv, &p)?;
+    governance::state::set_parameters(&mut ctx.state(), &p)?;
 
-    vault::state::set_parameters(kv, &vault_wire::Parameters::defaults())
+    vault::state::set_parameters(&mut ctx.state(), &vault_wire::Parameters::defaults())
 }
 
 /// Registers an entity without stake, whose key is publicly known.

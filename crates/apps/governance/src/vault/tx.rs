@@ -53,9 +53,8 @@ pub fn create(ctx: &mut Context<'_>, body: &Create) -> Result<()> {
             return Err(code(&codes::INVALID_ARGUMENT));
         }
         state::set_vault(&mut ctx.state(), &vault)?;
-        let mut account = staking::account(&ctx.state(), &address)?;
-        account.general.hooks.insert(HookKind::WITHDRAW, HookDestination { module: MODULE.to_owned() });
-        staking::set_account(&mut ctx.state(), &address, &account)
+        let destination = HookDestination { module: MODULE.to_owned() };
+        staking::set_account_hook(&mut ctx.state(), &address, HookKind::WITHDRAW, &destination)
     })
 }
 

@@ -6,7 +6,7 @@ use base_prims::Hash;
 
 use super::{FULL, HASH, LATEST_VERSION, Proof};
 use crate::error::TreeError;
-use crate::node::{Leaf, Link, NodeRef, Side};
+use crate::node::{Leaf, NodeRef, Side};
 use crate::tree::{Got, Hint, Tree};
 use crate::wire;
 
@@ -89,13 +89,16 @@ impl Builder {
         self.shown.get((index as usize).checked_sub(1)?)
     }
 
-    /// Shows a node of `tree`, the child of `parent` on `side` behind `link`.
-    pub(crate) fn include(
+    /// Shows a node of `tree`, the child of `parent` on `side`, which has this hash.
+    ///
+    /// # Errors
+    /// If the node's leaf cannot be loaded or the proof grows past its limit.
+    pub fn include(
         &mut self,
         tree: &Tree,
         parent: Mark,
         side: Side,
-        link: &Link,
+        hash: Hash,
         node: &NodeRef,
     ) -> Result<Mark, TreeError> {
         let known = match self.shown(parent.0) {
@@ -105,7 +108,6 @@ impl Builder {
         if known != 0 {
             return Ok(Mark(known));
         }
-        let hash = link.hash().ok_or(TreeError::Dirty)?;
         let leaf = match node {
             NodeRef::Inner(inner) if self.version == 0 => {
                 match tree.node(inner.child(Side::Leaf), Hint::Node, false)?.map(Got::into_owned) {

@@ -1,0 +1,381 @@
+//! The replay itself.
+
+use std::{
+    collections::BTreeMap,
+    ops::ControlFlow,
+    path::{Path, PathBuf},
+    time::{Duration, Instant},
+};
+
+use base_prims::Hash;
+use comet_chain::{
+    app::{BlockResults, Fatal, ProposedBlock, ValidatorUpdate},
+    exec::{proposed_block, results_hash},
+    state::State,
+};
+use node_app::{Change, NodeApp, NodeOptions, StateStore, build_mux};
+use serde_json::{Value, json};
+use wire_cometbft::{abci::AbciResponses, block::Block, validators::ValidatorSet};
+use wire_consensus::genesis::{Document, comet};
+
+use crate::{
+    compare::{At, Mismatch},
+    files::{FileError, JsonLines, RecordedBlock, RecordedDiff},
+};
+
+/// What to replay and how.
+pub struct Options {
+    /// Folder with `genesis.json` and `blocks.jsonl.gz`.
+    pub dir: PathBuf,
+    /// Last height to execute; all if absent.
+    pub to: Option<i64>,
+    /// Whether recorded results and state are compared. If not, they need not be there.
+    pub compare: bool,
+    /// Settings and upgrades of the node; test networks need unsafe debug options to be allowed.
+    pub node: NodeOptions,
+    /// Where the state is kept.
+    pub store: Box<dyn StateStore>,
+}
+
+/// Why a replay did not come to its end.
+#[derive(Debug, thiserror::Error)]
+pub enum ReplayError {
+    /// A recorded file could not be read.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// The genesis document is unusable.
+    #[error("{path}: {reason}")]
+    Genesis {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        reason: String,
+    },
+    /// A recorded block cannot be decoded or breaks a rule of the chain.
+    #[error("height {height}: {reason}")]
+    Block {
+        /// The height.
+        height: i64,
+        /// Why.
+        reason: String,
+    },
+    /// The application stopped.
+    #[error("height {height}: {source}")]
+    Application {
+        /// The height.
+        height: i64,
+        /// Why.
+        source: Fatal,
+    },
+    /// The first difference.
+    #[error("{0}")]
+    Mismatch(Box<Mismatch>),
+}
+
+impl From<Mismatch> for ReplayError {
+    fn from(m: Mismatch) -> Self {
+        Self::Mismatch(Box::new(m))
+    }
+}
+
+/// Counts and times of a replay.
+#[derive(Clone, Debug, Default)]
+pub struct Report {
+    /// Chain context.
+    pub chain: String,
+    /// Blocks executed.
+    pub blocks: u64,
+    /// Transactions executed.
+    pub transactions: u64,
+    /// Of these failed.
+    pub failed: u64,
+    /// State roots compared with recorded ones.
+    pub roots: u64,
+    /// Blocks whose results and events were compared.
+    pub results: u64,
+    /// Heights whose state change was compared key by key.
+    pub diffs: u64,
+    /// Heights whose validator set was compared.
+    pub validator_sets: u64,
+    /// What could not be compared because it was not recorded.
+    pub unchecked: u64,
+    /// Time for decoding blocks.
+    pub decode: Duration,
+    /// Time for checking headers and commit signatures.
+    pub verify: Duration,
+    /// Time for executing, hashing the state included.
+    pub execute: Duration,
+    /// Time for making the state durable.
+    pub commit: Duration,
+    /// App hash of every height, if asked for with [`Options::compare`] off.
+    pub app_hashes: Vec<(i64, Hash)>,
+}
+
+impl Report {
+    /// The report as one object, with rates.
+    pub fn to_json(&self) -> Value {
+        let total = self.decode + self.verify + self.execute + self.commit;
+        let rate = |n: u64| {
+            #[allow(clippy::cast_precision_loss)]
+            let n = n as f64;
+            (n / total.as_secs_f64().max(1e-9)).round()
+        };
+        let ms = |d: Duration| u64::try_from(d.as_millis()).unwrap_or(u64::MAX);
+        json!({
+            "chain": self.chain,
+            "blocks": self.blocks,
+            "transactions": self.transactions,
+            "failed_transactions": self.failed,
+            "compared": {
+                "roots": self.roots,
+                "results": self.results,
+                "state_diffs": self.diffs,
+                "validator_sets": self.validator_sets,
+            },
+            "unchecked": self.unchecked,
+            "milliseconds": {
+                "decode": ms(self.decode),
+                "verify": ms(self.verify),
+                "execute": ms(self.execute),
+                "commit": ms(self.commit),
+            },
+            "blocks_per_second": rate(self.blocks),
+            "transactions_per_second": rate(self.transactions),
+        })
+    }
+}
+
+/// The recorded state, kept beside the node's own to find what a block changed.
+type Mirror = BTreeMap<Vec<u8>, Vec<u8>>;
+
+struct Replay {
+    app: NodeApp,
+    state: State,
+    report: Report,
+    compare: bool,
+    mirror: Mirror,
+    diffs: Option<JsonLines>,
+    first: bool,
+    recorded_root: Option<Vec<u8>>,
+}
+
+/// Replays a recorded chain.
+///
+/// # Errors
+/// At the first difference, or if files or blocks are unusable.
+pub fn replay(options: Options) -> Result<Report, ReplayError> {
+    let genesis = options.dir.join("genesis.json");
+    let bad = |reason: String| ReplayError::Genesis { path: genesis.clone(), reason };
+    let text = std::fs::read_to_string(&genesis)
+        .map_err(|source| FileError::Io { path: genesis.clone(), source })?;
+    let doc = Document::from_json(&text).map_err(|e| bad(e.to_string()))?;
+    let allow_debug = options.node.local.allow_debug;
+
+    let params = comet::consensus_params(&doc, allow_debug).map_err(|e| bad(e.to_string()))?;
+    let validators: Vec<_> = comet::validators(&doc)
+        .map_err(|e| bad(e.to_string()))?
+        .into_iter()
+        .map(|v| ValidatorUpdate { pub_key: *v.pub_key.as_bytes(), power: v.power })
+        .collect();
+    let mut state = State::genesis(doc.comet_chain_id(), doc.height, doc.time.0, params, &validators)
+        .map_err(|e| bad(e.to_string()))?;
+    let mut app = NodeApp::new(build_mux(&doc, options.node), options.store, None);
+    let init = app.init_chain(&doc).map_err(|source| ReplayError::Application { height: doc.height - 1, source })?;
+    state.apply_init_chain(&init).map_err(|e| bad(e.to_string()))?;
+
+    let diffs = if options.compare {
+        JsonLines::open_if_present(&options.dir.join("state_diffs.jsonl.gz"))?
+    } else {
+        None
+    };
+    let mut replay = Replay {
+        report: Report { chain: doc.chain_context().to_string(), ..Report::default() },
+        app,
+        state,
+        compare: options.compare,
+        mirror: Mirror::new(),
+        diffs,
+        first: true,
+        recorded_root: None,
+    };
+    replay.run(&options.dir, options.to)?;
+    Ok(replay.report)
+}
+
+impl Replay {
+    fn run(&mut self, dir: &Path, to: Option<i64>) -> Result<(), ReplayError> {
+        let mut blocks = JsonLines::open(&dir.join("blocks.jsonl.gz"))?;
+        while let Some(recorded) = blocks.next_block()? {
+            if to.is_some_and(|to| recorded.height > to) {
+                break;
+            }
+            self.block(&recorded)?;
+        }
+        if self.report.blocks == 0 {
+            return Err(ReplayError::Block { height: self.state.next_height(), reason: "no block recorded".to_owned() });
+        }
+        Ok(())
+    }
+
+    fn block(&mut self, recorded: &RecordedBlock) -> Result<(), ReplayError> {
+        let height = recorded.height;
+        let bad = |reason: String| ReplayError::Block { height, reason };
+        let started = Instant::now();
+        let block = Block::decode_checked(&recorded.block).map_err(|e| bad(e.to_string()))?;
+        let id = block.id().ok_or_else(|| bad("block has no hash".to_owned()))?;
+        self.report.decode += started.elapsed();
+
+        let at = At { height };
+        // The header commits to the state and results of the block before.
+        let hash = hex::encode_upper(&self.state.app_hash);
+        let recorded_hash = hex::encode_upper(&block.header.app_hash);
+        if hash != recorded_hash {
+            return Err(at.mismatch(None, "app hash in header", recorded_hash, hash).into());
+        }
+        let results = hex::encode_upper(&self.state.last_results_hash);
+        let recorded_results = hex::encode_upper(&block.header.last_results_hash);
+        if results != recorded_results {
+            return Err(at.mismatch(None, "last results hash in header", recorded_results, results).into());
+        }
+
+        let started = Instant::now();
+        if let Some(pending) = self.state.check_block(&block).map_err(|e| bad(e.to_string()))? {
+            pending.verify().map_err(|e| bad(format!("last commit: {e}")))?;
+        }
+        self.report.verify += started.elapsed();
+
+        let proposed = proposed_block(&block, &self.state.last_validators, self.state.initial_height)
+            .map_err(|e| bad(e.to_string()))?;
+        let (results, changes) = self.execute(&proposed)?;
+        self.report.blocks += 1;
+        self.report.transactions += results.tx_results.len() as u64;
+        self.report.failed += results.tx_results.iter().filter(|r| r.code != 0).count() as u64;
+        let next = self.state.after(id, &block.header, &results).map_err(|e| bad(e.to_string()))?;
+        if self.compare {
+            self.compare_block(&at, recorded, &results, changes)?;
+        }
+        let started = Instant::now();
+        let committed = self.app.commit().map_err(|source| ReplayError::Application { height, source })?;
+        self.report.commit += started.elapsed();
+        self.state = next;
+        self.state.app_hash = committed.app_hash;
+        if self.compare {
+            self.compare_root(&at)?;
+        } else if let Some((_, root)) = self.app.store().committed() {
+            self.report.app_hashes.push((height, root));
+        }
+        self.first = false;
+        debug_assert_eq!(self.state.last_results_hash, results_hash(&results.tx_results));
+        Ok(())
+    }
+
+    fn execute(&mut self, proposed: &ProposedBlock) -> Result<(BlockResults, Vec<Change>), ReplayError> {
+        let height = proposed.height;
+        if self.first && self.compare {
+            // The first recorded difference holds the whole state, that of genesis included.
+            self.read_state(height)?;
+        }
+        let started = Instant::now();
+        let results = self.app.execute(proposed).map_err(|source| ReplayError::Application { height, source })?;
+        self.report.execute += started.elapsed();
+        let changes = if self.compare { self.app.pending_changes().to_vec() } else { Vec::new() };
+        Ok((results, changes))
+    }
+
+    fn read_state(&mut self, height: i64) -> Result<(), ReplayError> {
+        let mirror = &mut self.mirror;
+        self.app
+            .store()
+            .state()
+            .iterate(&[], &mut |k, v| {
+                mirror.insert(k.to_vec(), v.to_vec());
+                ControlFlow::Continue(())
+            })
+            .map_err(|e| ReplayError::Block { height, reason: e.to_string() })
+    }
+
+    fn compare_block(
+        &mut self,
+        at: &At,
+        recorded: &RecordedBlock,
+        results: &BlockResults,
+        changes: Vec<Change>,
+    ) -> Result<(), ReplayError> {
+        let bad = |reason: String| ReplayError::Block { height: at.height, reason };
+        match &recorded.abci_responses {
+            None => self.report.unchecked += 1,
+            Some(raw) => {
+                let expected = AbciResponses::decode(raw).map_err(|e| bad(format!("abci_responses: {e}")))?;
+                at.results(&expected, results)?;
+                self.report.results += 1;
+            }
+        }
+        match &recorded.validators {
+            None => self.report.unchecked += 1,
+            Some(raw) => {
+                let expected = ValidatorSet::decode(raw).map_err(|e| bad(format!("validators: {e}")))?;
+                let found = self.state.validators.to_wire();
+                if expected != found {
+                    return Err(at
+                        .mismatch(None, "validator set", format!("{expected:?}"), format!("{found:?}"))
+                        .into());
+                }
+                self.report.validator_sets += 1;
+            }
+        }
+        self.pending_diff(at, changes)
+    }
+
+    /// Takes the block's changes into the mirror and compares what really changed.
+    fn pending_diff(&mut self, at: &At, changes: Vec<Change>) -> Result<(), ReplayError> {
+        let recorded = self.next_diff(at.height)?;
+        let mut found = BTreeMap::new();
+        if self.first {
+            found = self.mirror.iter().map(|(k, v)| (k.clone(), Some(v.clone()))).collect();
+        }
+        for (key, value) in changes {
+            let before = match &value {
+                Some(v) => self.mirror.insert(key.clone(), v.clone()),
+                None => self.mirror.remove(&key),
+            };
+            if self.first && value.is_none() {
+                found.remove(&key);
+            } else if self.first || before != value {
+                found.insert(key, value);
+            }
+        }
+        let Some(recorded) = recorded else {
+            self.report.unchecked += 1;
+            return Ok(());
+        };
+        at.diff(&recorded.diff, &found)?;
+        if recorded.keys != self.mirror.len() as u64 {
+            return Err(at.mismatch(None, "number of keys", recorded.keys, self.mirror.len()).into());
+        }
+        self.recorded_root = Some(recorded.root);
+        self.report.diffs += 1;
+        Ok(())
+    }
+
+    fn next_diff(&mut self, height: i64) -> Result<Option<RecordedDiff>, ReplayError> {
+        let Some(lines) = &mut self.diffs else { return Ok(None) };
+        match lines.next_diff()? {
+            Some(diff) if diff.version == height => Ok(Some(diff)),
+            Some(diff) => Err(ReplayError::Block {
+                height,
+                reason: format!("state_diffs.jsonl.gz continues with version {}", diff.version),
+            }),
+            None => Ok(None),
+        }
+    }
+
+    fn compare_root(&mut self, at: &At) -> Result<(), ReplayError> {
+        let Some(expected) = self.recorded_root.take() else { return Ok(()) };
+        let (expected, found) = (hex::encode(expected), hex::encode(&self.state.app_hash));
+        if expected != found {
+            return Err(at.mismatch(None, "state root", expected, found).into());
+        }
+        self.report.roots += 1;
+        Ok(())
+    }
+}
