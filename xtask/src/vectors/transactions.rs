@@ -195,3 +195,64 @@ fn check_signing(entry: &Entry, chain: &ChainContext) -> Checked<()> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// One entry of each kind, to be altered.
+    fn entries() -> Vec<Entry> {
+        let dir = dev_testkit::paths::vectors_dir().join("transactions");
+        let mut out: Vec<Entry> = Vec::new();
+        for name in ["governance", "registry", "staking"] {
+            for entry in load(&dir.join(format!("{name}.json.gz"))).unwrap() {
+                if !out.iter().any(|e| e.kind == entry.kind) {
+                    out.push(entry);
+                }
+            }
+        }
+        out
+    }
+
+    #[test]
+    fn every_altered_field_is_a_difference() {
+        type Change = fn(&mut Entry);
+        let changes: &[(&str, Change)] = &[
+            ("chain", |e| {
+                e.signature_context = e.signature_context.replace(" for chain ", " for chain 0")
+            }),
+            ("context", |e| {
+                e.signature_context = e.signature_context.replace("consensus", "consensu5")
+            }),
+            ("method", |e| e.tx["method"] = json!("staking.Steal")),
+            ("nonce", |e| e.tx["nonce"] = json!(77)),
+            ("fee", |e| e.tx["fee"]["gas"] = json!(77)),
+            ("more", |e| e.tx["more"] = json!(1)),
+            ("body", |e| e.tx["body"]["more"] = json!(1)),
+            ("signature", |e| {
+                e.signed_tx["signature"]["public_key"] = json!("")
+            }),
+            ("encoded", |e| e.encoded_tx.push(0)),
+            ("encoded signed", |e| {
+                *e.encoded_signed_tx.last_mut().unwrap() ^= 1
+            }),
+            ("cut", |e| e.encoded_signed_tx.truncate(20)),
+            ("valid", |e| e.valid = !e.valid),
+            ("private key", |e| e.signer_private_key[0] ^= 1),
+            ("public key", |e| e.signer_public_key[0] ^= 1),
+        ];
+        for entry in entries() {
+            check_entry(&entry, &mut Counts::default()).unwrap();
+            for (name, change) in changes {
+                let mut altered = entry.clone();
+                change(&mut altered);
+                let checked = check_entry(&altered, &mut Counts::default());
+                assert!(
+                    checked.is_err(),
+                    "{}: {name} was altered and nobody saw it",
+                    entry.kind
+                );
+            }
+        }
+    }
+}

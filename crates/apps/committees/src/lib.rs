@@ -16,5 +16,8 @@
 //! module's `tests`.
 
 pub mod beacon;
+pub mod registry;
 pub mod roothash;
 pub mod scheduler;
+#[cfg(test)]
+mod testing;

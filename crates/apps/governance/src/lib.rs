@@ -15,5 +15,7 @@
 //! Tested by tables of each rule and refusal in each module's `tests`, and by the recorded chains.
 
 pub mod governance;
+#[cfg(test)]
+mod testing;
 pub mod upgrade;
 pub mod vault;

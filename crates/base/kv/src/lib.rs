@@ -70,6 +70,15 @@ pub enum KvError {
         /// Length of the key in bytes.
         len: usize,
     },
+    /// The store has reached the size it was opened with.
+    #[error("key-value store is full at {limit} bytes; raise its size limit")]
+    Full {
+        /// The limit in bytes.
+        limit: u64,
+    },
+    /// The store is in use by somebody else, or busy with reads that must end first.
+    #[error("key-value store is in use")]
+    Busy,
     /// The simulated machine is down.
     #[error("simulated crash")]
     Crashed,

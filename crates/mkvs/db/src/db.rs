@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use base_kv::{Batch, Durability, KvStore, Order};
 use base_prims::{Hash, Namespace};
-use mkvs_tree::{Hint, LoadError, NodeId, NodePtr, NodeRef, NodeSource, Retention, Root, RootType, Tree, stored};
+use mkvs_tree::{Hint, LoadError, NodePtr, NodeRef, NodeSource, Retention, Root, RootType, Tree, stored};
 
 use crate::batches::Sliced;
 use crate::error::DbError;
@@ -251,9 +251,4 @@ impl NodeSource for NodeDb {
     fn load(&self, ptr: &NodePtr, _: Hint<'_>) -> Result<NodeRef, LoadError> {
         self.node(ptr)?.ok_or(LoadError::Missing(*ptr))
     }
-}
-
-/// Id of the first node of a batch.
-pub(crate) fn first_of(version: u64, batch: u16) -> NodeId {
-    NodeId { version, batch, index: 0 }
 }

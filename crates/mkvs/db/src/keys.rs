@@ -49,7 +49,7 @@ pub(crate) fn batch(kind: u8, of: u64, batch: u16) -> [u8; 11] {
 
 /// Key of a root or its write log.
 pub(crate) fn root(kind: u8, of: u64, root_type: RootType, hash: &Hash) -> [u8; 42] {
-    let mut key = [root_type as u8; 42];
+    let mut key = [root_type.0; 42];
     key[..9].copy_from_slice(&version(kind, of));
     key[10..].copy_from_slice(hash.as_bytes());
     key
@@ -79,6 +79,5 @@ pub(crate) fn batch_of(key: &[u8]) -> Option<u16> {
 
 /// Type and hash in the key of a root.
 pub(crate) fn root_of(key: &[u8]) -> Option<(RootType, Hash)> {
-    let root_type = RootType::from_u8(*key.get(9)?)?;
-    Some((root_type, Hash::new(key.get(10..)?.try_into().ok()?)))
+    Some((RootType(*key.get(9)?), Hash::new(key.get(10..)?.try_into().ok()?)))
 }

@@ -53,7 +53,7 @@ impl NodeDb {
         let mut used_up = BTreeSet::new();
         for root in self.roots(version)? {
             let Some(record) = self.record(&root)? else { continue };
-            if root.root_type == RootType::Io {
+            if root.root_type == RootType::IO {
                 for batch in &record.batches {
                     out.delete_prefix(&keys::batch(keys::NODE, version, *batch))?;
                 }

@@ -158,7 +158,7 @@ impl DbTree {
         if base.version == version {
             return if self.db.has_root(base)? { Ok(()) } else { Err(DbError::RootNotFound(*base)) };
         }
-        if self.root_type == RootType::Io {
+        if self.root_type == RootType::IO {
             return Err(DbError::NoChildRoots(self.root_type));
         }
         if base.version.checked_add(1) != Some(version) {

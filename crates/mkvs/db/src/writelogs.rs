@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use base_codec::Bytes;
 use mkvs_tree::{LogEntry, Root, WriteLog};
 
 use crate::db::NodeDb;
@@ -45,9 +46,9 @@ fn read(mut rest: &[u8]) -> Option<WriteLog> {
             let (len, tail) = rest.split_first_chunk()?;
             let (value, tail) = tail.split_at_checked(usize::try_from(u32::from_be_bytes(*len)).ok()?)?;
             rest = tail;
-            Some(value.to_vec())
+            Some(Bytes(value.to_vec()))
         };
-        out.push(LogEntry { key: key.to_vec(), value });
+        out.push(LogEntry { key: Bytes(key.to_vec()), value });
     }
     Some(out)
 }
@@ -63,7 +64,7 @@ impl NodeDb {
         if !end.follows(start) {
             return Err(DbError::MustFollow { base: start.version, version: end.version });
         }
-        let mut merged: BTreeMap<Vec<u8>, Option<Vec<u8>>> = BTreeMap::new();
+        let mut merged: BTreeMap<Bytes, Option<Bytes>> = BTreeMap::new();
         let mut at = *end;
         for _ in 0..MAX_HOPS {
             if at.hash == start.hash && (at.version == start.version || at.hash.is_empty_hash()) {

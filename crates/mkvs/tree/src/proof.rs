@@ -9,6 +9,7 @@ mod builder;
 mod query;
 mod verify;
 
+use base_codec::{Bytes, Codec};
 use base_prims::Hash;
 
 pub use builder::{Builder, Mark};
@@ -26,12 +27,13 @@ pub const MAX_PROOF_DEPTH: usize = 128;
 pub const LATEST_VERSION: u16 = 1;
 
 /// A proof for a (sub)tree.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Codec)]
 pub struct Proof {
     /// Version, 0 or 1.
+    #[codec(rename = "v", omitempty)]
     pub version: u16,
     /// The hash that the proof claims to be for; never a reason to trust it.
     pub untrusted_root: Hash,
     /// The entries in pre-order; `None` is an empty subtree.
-    pub entries: Vec<Option<Vec<u8>>>,
+    pub entries: Vec<Option<Bytes>>,
 }

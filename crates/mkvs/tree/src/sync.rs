@@ -8,52 +8,35 @@ mod remote;
 
 use std::fmt;
 
-use base_prims::{Hash, Namespace};
+use base_codec::{Bytes, Codec};
+use base_prims::Namespace;
 
 use crate::proof::Proof;
 
 pub use remote::Remote;
 
-/// What a tree is used for; roots of different types never mix.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-#[repr(u8)]
-pub enum RootType {
-    /// State: each version builds on the one before.
-    State = 1,
-    /// Inputs and outputs of a round: each version starts empty.
-    Io = 2,
-}
-
-impl RootType {
-    /// All root types.
-    pub const ALL: [Self; 2] = [Self::State, Self::Io];
-
-    /// The type with this number.
-    pub fn from_u8(v: u8) -> Option<Self> {
-        Self::ALL.into_iter().find(|t| *t as u8 == v)
-    }
-}
-
-impl fmt::Display for RootType {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::State => "state-root",
-            Self::Io => "io-root",
-        })
+base_codec::int_type! {
+    /// What a tree is used for; roots of different types never mix.
+    int pub struct RootType: u8 {
+        /// State: each version builds on the one before.
+        STATE = 1 => "state-root",
+        /// Inputs and outputs of a round: each version starts empty.
+        IO = 2 => "io-root",
     }
 }
 
 /// Names a tree. CBOR: `{ns, hash, version, root_type}`; source: `go/storage/mkvs/node/node.go`.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default, Codec)]
 pub struct Root {
     /// Whose tree it is.
+    #[codec(rename = "ns")]
     pub namespace: Namespace,
     /// Version (block height or round).
     pub version: u64,
     /// What it is used for.
     pub root_type: RootType,
     /// The root hash.
-    pub hash: Hash,
+    pub hash: base_prims::Hash,
 }
 
 impl Root {
@@ -72,51 +55,62 @@ impl fmt::Display for Root {
 }
 
 /// A tree and where in it the asker is.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Codec)]
 pub struct TreeId {
     /// The tree.
     pub root: Root,
     /// Hash of the node from which the proof may start.
-    pub position: Hash,
+    pub position: base_prims::Hash,
 }
 
 /// Asks for a key.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Default, Codec)]
 pub struct GetRequest {
     /// The tree.
     pub tree: TreeId,
     /// The key.
-    pub key: Vec<u8>,
+    pub key: Bytes,
     /// Whether the siblings of the path's nodes are wanted too.
+    #[codec(omitempty)]
     pub include_siblings: bool,
     /// The proof version wanted.
+    #[codec(omitempty)]
     pub proof_version: u16,
 }
 
 /// Asks for all pairs under some prefixes.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Default, Codec)]
 pub struct GetPrefixesRequest {
     /// The tree.
     pub tree: TreeId,
     /// The prefixes.
-    pub prefixes: Vec<Vec<u8>>,
+    pub prefixes: Vec<Bytes>,
     /// Most pairs wanted.
     pub limit: u16,
     /// The proof version wanted.
+    #[codec(omitempty)]
     pub proof_version: u16,
 }
 
 /// Asks for pairs in key order.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Default, Codec)]
 pub struct IterateRequest {
     /// The tree.
     pub tree: TreeId,
     /// Where to start.
-    pub key: Vec<u8>,
+    pub key: Bytes,
     /// How many pairs after the first are wanted.
     pub prefetch: u16,
     /// The proof version wanted.
+    #[codec(omitempty)]
     pub proof_version: u16,
+}
+
+/// The answer to each of the three requests.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Codec)]
+pub struct ProofResponse {
+    /// The proof.
+    pub proof: Proof,
 }
 
 /// Somebody who answers questions about a tree with proofs, and need not be trusted.

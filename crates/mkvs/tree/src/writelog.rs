@@ -5,16 +5,19 @@
 
 use std::collections::BTreeMap;
 
+use base_codec::{Bytes, Codec};
+
 use crate::error::TreeError;
 use crate::kv::KvWrite;
 
 /// One change.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Default, Codec)]
+#[codec(array, cbor_only)]
 pub struct LogEntry {
     /// The key.
-    pub key: Vec<u8>,
+    pub key: Bytes,
     /// Its new value, `None` if it was removed.
-    pub value: Option<Vec<u8>>,
+    pub value: Option<Bytes>,
 }
 
 /// The changes between two roots, one per key.
@@ -57,7 +60,7 @@ impl Pending {
     pub(crate) fn list(log: &BTreeMap<Vec<u8>, Self>) -> WriteLog {
         log.iter()
             .filter(|(_, p)| p.existed || p.value.is_some())
-            .map(|(key, p)| LogEntry { key: key.clone(), value: p.value.clone() })
+            .map(|(key, p)| LogEntry { key: Bytes(key.clone()), value: p.value.clone().map(Bytes) })
             .collect()
     }
 
@@ -65,7 +68,7 @@ impl Pending {
         std::mem::take(log)
             .into_iter()
             .filter(|(_, p)| p.existed || p.value.is_some())
-            .map(|(key, p)| LogEntry { key, value: p.value })
+            .map(|(key, p)| LogEntry { key: Bytes(key), value: p.value.map(Bytes) })
             .collect()
     }
 }

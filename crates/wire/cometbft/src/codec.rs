@@ -302,6 +302,18 @@ pub trait Message: Default {
     }
 }
 
+impl<M: Message> Message for Box<M> {
+    const MAX_COUNT: usize = M::MAX_COUNT;
+
+    fn encode_fields(&self, out: &mut Vec<u8>) {
+        M::encode_fields(self, out);
+    }
+
+    fn merge_field(&mut self, key: Key, reader: &mut Reader<'_>) -> Result<bool, DecodeError> {
+        M::merge_field(self, key, reader)
+    }
+}
+
 /// The value of one field (all occurrences of one number).
 pub trait Field: Default {
     /// Appends key and value; nothing if the value is left out when empty.
@@ -502,9 +514,16 @@ impl Field for Vec<u64> {
             self.push(reader.varint()?);
             return Ok(());
         }
-        let mut packed = Reader::new(reader.bytes(key)?);
-        while !packed.rest.is_empty() {
-            self.push(packed.varint()?);
+        key.expect(WireType::Bytes)?;
+        let len = reader.length()?;
+        let after = reader
+            .rest
+            .len()
+            .checked_sub(len)
+            .ok_or(DecodeError::UnexpectedEnd)?;
+        // As the reference does, the last integer may reach beyond the stated length.
+        while reader.rest.len() > after {
+            self.push(reader.varint()?);
         }
         Ok(())
     }

@@ -14,9 +14,9 @@ oneofs! {
     /// Evidence of either kind.
     pub struct Evidence [at most MAX_EVIDENCE] = enum EvidenceSum {
         /// Two different votes of one validator in one round.
-        1 => DuplicateVote(DuplicateVoteEvidence),
+        1 => DuplicateVote(Box<DuplicateVoteEvidence>),
         /// A header, signed by enough to fool a light client, that is not the chain's.
-        2 => LightClientAttack(LightClientAttackEvidence),
+        2 => LightClientAttack(Box<LightClientAttackEvidence>),
     }
 }
 
@@ -184,6 +184,18 @@ impl LightClientAttackEvidence {
         let zigzag = (self.common_height << 1) ^ (self.common_height >> 63);
         crate::codec::put_varint(zigzag as u64, &mut bytes);
         sha256(&bytes)
+    }
+}
+
+impl From<DuplicateVoteEvidence> for Evidence {
+    fn from(evidence: DuplicateVoteEvidence) -> Self {
+        EvidenceSum::DuplicateVote(Box::new(evidence)).into()
+    }
+}
+
+impl From<LightClientAttackEvidence> for Evidence {
+    fn from(evidence: LightClientAttackEvidence) -> Self {
+        EvidenceSum::LightClientAttack(Box::new(evidence)).into()
     }
 }
 

@@ -11,8 +11,9 @@
 //! [`validators::ValidatorSet`], [`params::ConsensusParams`], [`abci::AbciResponses`], [`consensus::ConsensusMessage`],
 //! [`wal::WalReader`], [`time::Time`].
 //!
-//! Invariants: decoding accepts what the reference's decoder accepts and never panics; memory is bounded by a
-//! multiple of the input's length; encoding a decoded canonical message gives the same bytes.
+//! Invariants: decoding accepts what the reference's decoder accepts (apart from text that is not UTF-8) and never
+//! panics; a decoded message holds at most some eighty times the memory of its input, so callers bound the input by
+//! what the channel and the chain's parameters allow; encoding a decoded canonical message gives the same bytes.
 //!
 //! Tests: every block, commit, result and validator set of the recorded chains and every record of the recorded
 //! logs is decoded, encoded again and hashed; two published blocks of the main network; arbitrary bytes.

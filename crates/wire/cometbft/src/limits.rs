@@ -12,8 +12,8 @@ pub const MAX_VOTES: usize = 10_000;
 pub const MAX_CHAIN_ID_BYTES: usize = 50;
 /// Longest signature in bytes.
 pub const MAX_SIGNATURE_BYTES: usize = 64;
-/// Most evidence items in one list: what fits the largest block, at the least bytes each that validate.
-pub const MAX_EVIDENCE: usize = 1 << 20;
+/// Most evidence items in one list; some 300 bytes each, so above what any block of 30 MB can hold.
+pub const MAX_EVIDENCE: usize = 100_000;
 /// Space reserved for a header within a block.
 pub const MAX_HEADER_BYTES: i64 = 626;
 /// Space reserved for keys and lengths within a block.

@@ -43,6 +43,8 @@ messages! {
 
 impl Validator {
     /// Checks key, power and that the address is the key's.
+    ///
+    /// DEVIATION: a secp256k1 key is refused here; the reference takes it, though no chain of the network allows it.
     pub fn validate_basic(&self) -> Result<(), BasicError> {
         let key = self
             .pub_key

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use base_codec::{Bytes, Codec, cbor, json};
-use base_crypto::context::ChainContext;
+use base_crypto::{blacklist::Blacklist, context::ChainContext};
 use base_prims::Hash;
 
 use crate::{
@@ -135,21 +135,40 @@ pub fn comet_chain_id(chain: &ChainContext) -> String {
 }
 
 impl Document {
-    /// Checks what does not belong to a single section.
+    /// Every check that the reference makes of a genesis document. `allow_debug` is set where unsafe debug options are
+    /// allowed (test networks). Source: `go/genesis/api/sanity_check.go`.
     ///
     /// # Errors
-    /// Names what is wrong.
-    pub fn sanity_check_header(&self) -> Result<(), Invalid> {
+    /// Names the section and field that is wrong, what was found and what was expected.
+    pub fn sanity_check(&self, allow_debug: bool) -> Result<(), Invalid> {
         if self.height < 1 {
-            invalid!(
-                "genesis: sanity check failed: height must be >= 1, found {}",
-                self.height
-            );
+            invalid!("genesis: sanity check failed: height must be >= 1, found {}", self.height);
         }
         if self.chain_id.trim().is_empty() {
             invalid!("genesis: sanity check failed: chain ID must not be empty");
         }
+        self.consensus.sanity_check(allow_debug)?;
+        self.beacon.sanity_check(allow_debug)?;
+        let blacklist = self.blacklist(allow_debug);
+        let epoch = self.beacon.base;
+        self.roothash.sanity_check(allow_debug)?;
+        self.keymanager.sanity_check(&blacklist)?;
+        self.scheduler.sanity_check(&self.staking.total_supply, allow_debug)?;
+        self.governance.sanity_check(epoch, &self.staking.governance_deposits)?;
+        if let Some(vault) = &self.vault {
+            vault.sanity_check()?;
+        }
         Ok(())
+    }
+
+    /// Keys that may not sign on this network.
+    pub fn blacklist(&self, allow_test_keys: bool) -> Blacklist {
+        let mut blacklist =
+            if allow_test_keys { Blacklist::allowing_test_keys() } else { Blacklist::production() };
+        for key in &self.consensus.parameters.public_key_blacklist {
+            blacklist.insert(*key.as_bytes());
+        }
+        blacklist
     }
 }
 

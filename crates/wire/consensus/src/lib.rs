@@ -50,3 +50,6 @@ impl Invalid {
 macro_rules! invalid {
     ($($arg:tt)*) => { return Err($crate::Invalid::new(format!($($arg)*)).into()) };
 }
+
+#[cfg(test)]
+mod tests;

@@ -16,6 +16,7 @@ pub use claims::ClaimError;
 pub use commission::{
     CommissionRateBoundStep, CommissionRateStep, CommissionSchedule, CommissionScheduleRules,
 };
+pub use pool::PoolError;
 
 /// Module name.
 pub const MODULE: &str = "staking";

@@ -1,9 +1,10 @@
-//! State differences: key counts, roots against the next header, chain context, VRF inputs.
+//! State differences: key counts, roots (recomputed, and in the next header), chain context, VRF inputs.
 
 use std::collections::BTreeMap;
 
 use base_prims::Epoch;
 use dev_testkit::chains::Chain;
+use mkvs_tree::{KvWrite as _, Sequential, Tree};
 use wire_consensus::beacon::VrfState;
 
 use super::super::Counts;
@@ -33,9 +34,15 @@ pub(super) fn check(chain: &Chain, counts: &mut Counts) -> Checked<()> {
     let (_, context) = genesis(chain)?;
     let app_hashes = blocks::app_hashes(chain)?;
     let mut state: BTreeMap<Vec<u8>, Vec<u8>> = BTreeMap::new();
+    let mut tree = Tree::in_memory();
     let diffs = chain.state_diffs().map_err(|e| e.to_string())?;
     for diff in &diffs {
         for (key, value) in &diff.diff {
+            let written = match value {
+                Some(value) => tree.insert(key, value),
+                None => tree.remove(key),
+            };
+            written.map_err(|e| format!("version {}: {e}", diff.version))?;
             match value {
                 Some(value) => {
                     state.insert(key.clone(), value.clone());
@@ -59,6 +66,9 @@ pub(super) fn check(chain: &Chain, counts: &mut Counts) -> Checked<()> {
                 diff.keys
             ));
         }
+        let root = tree.root_hash(&Sequential);
+        same_bytes("state root", root.as_bytes(), &diff.root)?;
+        counts.add("state_roots");
         let stored = state
             .get(CHAIN_CONTEXT_KEY.as_slice())
             .map(Vec::as_slice)

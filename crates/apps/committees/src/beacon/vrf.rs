@@ -182,7 +182,7 @@ pub(super) fn prove(ctx: &mut Context<'_>, params: &Parameters, body: &Raw) -> R
     let key = node.vrf.id;
     let raw: &[u8] = prove.pi.as_ref().map_or(&[], |pi| pi.as_slice());
     let raw: [u8; vrf::PROOF_LEN] = raw.try_into().map_err(|_| uncoded("failed to deserialize raw proof"))?;
-    let verified = if key.is_reserved() { None } else { vrf::verify(key.as_bytes(), &vrf_state.alpha, &raw) };
+    let verified = if ctx.blacklist().contains(key.as_bytes()) { None } else { vrf::verify(key.as_bytes(), &vrf_state.alpha, &raw) };
     let output = verified.ok_or_else(|| uncoded("failed to verify beta"))?;
     if let Some(old) = vrf_state.pi.get(&node.id)
         && beta(old)? != output

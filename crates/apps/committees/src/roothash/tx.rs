@@ -8,7 +8,7 @@ use wire_consensus::{
     errors::roothash as codes,
     roothash::{
         Evidence, ExecutorCommit, ExecutorCommitment, ExecutorCommittedEvent, GAS_OP_COMPUTE_COMMIT, GAS_OP_EVIDENCE,
-        GAS_OP_SUBMIT_MSG, IncomingMessage, Message, RuntimeState, SubmitMsg,
+        GAS_OP_SUBMIT_MSG, IncomingMessage, Message, RuntimeState, SubmitMsg, Verifier,
         commitment::{CommitmentError, verify_executor_commitment},
     },
     staking::SlashReason,
@@ -69,11 +69,11 @@ pub(super) fn executor_commit(ctx: &mut Context<'_>, tx: &ExecutorCommit) -> Res
 }
 
 fn add_commitment(ctx: &mut Context<'_>, rt: &mut RuntimeState, commit: &ExecutorCommitment) -> Result<()> {
-    let chain = ctx.chain().clone();
+    let verifier = Verifier { chain: ctx.chain(), blacklist: ctx.blacklist() };
     let epoch = rt.committee.as_ref().map_or(0, |c| c.valid_for);
     let mut emitted: Vec<Message> = Vec::new();
     verify_executor_commitment::<VerifyError>(
-        &chain,
+        &verifier,
         &rt.last_block.header,
         &rt.runtime,
         epoch,
@@ -98,7 +98,9 @@ fn add_commitment(ctx: &mut Context<'_>, rt: &mut RuntimeState, commit: &Executo
 /// `roothash.Evidence`: slashes a node that signed two things.
 pub(super) fn submit_evidence(ctx: &mut Context<'_>, evidence: &Evidence) -> Result<()> {
     let invalid = |text: &str| Error::from(&codes::INVALID_EVIDENCE).context(text);
-    evidence.validate_basic(ctx.chain()).map_err(|e| invalid(&e.to_string()))?;
+    evidence
+        .validate_basic(&Verifier { chain: ctx.chain(), blacklist: ctx.blacklist() })
+        .map_err(|e| invalid(&e.to_string()))?;
     if ctx.is_check_only() {
         return Ok(());
     }

@@ -60,7 +60,7 @@ pub(super) fn begin_block(ctx: &mut Context<'_>, base_epoch: Epoch) -> Result<()
     Ok(())
 }
 
-fn elect(ctx: &mut Context<'_>, epoch: Epoch, reward: bool) -> Result<()> {
+pub(super) fn elect(ctx: &mut Context<'_>, epoch: Epoch, reward: bool) -> Result<()> {
     ctx.dispatch(&Message::BeforeSchedule { epoch })?;
 
     let params = state::parameters(&ctx.state())?;

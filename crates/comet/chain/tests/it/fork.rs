@@ -18,7 +18,7 @@ use comet_chain::light::LightBlock;
 use comet_chain::state::{BlockError, State};
 use comet_chain::validators::ValidatorSet;
 use wire_cometbft::block::{Block, BlockId, BlockIdFlag, Commit, CommitSig, Header};
-use wire_cometbft::evidence::{Evidence, EvidenceSum};
+use wire_cometbft::evidence::Evidence;
 use wire_cometbft::keys::{Address, signing_digest};
 use wire_cometbft::merkle::sha256;
 use wire_cometbft::params::*;
@@ -220,7 +220,9 @@ fn duplicate_votes() {
     let swapped = new_duplicate_vote(second, first, block.header.time, &state.validators).unwrap();
     assert_eq!(swapped, evidence);
     let check = |evidence: &_| {
-        let evidence = Evidence::from(EvidenceSum::DuplicateVote(Clone::clone(evidence)));
+        let evidence = Evidence::from(wire_cometbft::evidence::DuplicateVoteEvidence::clone(
+            evidence,
+        ));
         verify(&evidence, net.latest(), &net)
     };
     check(&evidence).unwrap();
@@ -288,7 +290,7 @@ fn duplicate_votes() {
             );
         }
     }
-    let told = misbehavior(&[EvidenceSum::DuplicateVote(evidence.clone()).into()]);
+    let told = misbehavior(&[evidence.clone().into()]);
     assert_eq!(
         (told.len(), told[0].kind, told[0].power),
         (1, MisbehaviorKind::DuplicateVote, 30)
@@ -302,7 +304,7 @@ fn evidence_expires_by_both_limits() {
     let (one, two) = votes(&net, 2);
     let (state, block, _) = &net.steps[1];
     let evidence = new_duplicate_vote(one, two, block.header.time, &state.validators).unwrap();
-    let evidence = Evidence::from(EvidenceSum::DuplicateVote(evidence));
+    let evidence = Evidence::from(evidence);
     let mut late = net.latest().clone();
     late.last_block_height = 8;
     late.last_block_time = block.header.time.saturating_add(Duration::from_secs(21));
@@ -355,7 +357,7 @@ fn check_attack(net: &Net, forged: &LightBlock, common: usize, at_fault: usize) 
 
     let evidence = attack_evidence(&divergence.divergent, last, first).unwrap();
     assert_eq!(evidence.byzantine_validators.len(), at_fault);
-    let wrapped = Evidence::from(EvidenceSum::LightClientAttack(evidence.clone()));
+    let wrapped = Evidence::from(evidence.clone());
     let decoded = Evidence::decode(&wrapped.encode_to_vec()).unwrap();
     assert_eq!(decoded, wrapped);
     verify(&wrapped, net.latest(), net).unwrap();
@@ -368,11 +370,7 @@ fn check_attack(net: &Net, forged: &LightBlock, common: usize, at_fault: usize) 
     let refuse = |change: &dyn Fn(&mut wire_cometbft::evidence::LightClientAttackEvidence)| {
         let mut changed = evidence.clone();
         change(&mut changed);
-        let verdict = verify(
-            &EvidenceSum::LightClientAttack(changed).into(),
-            net.latest(),
-            net,
-        );
+        let verdict = verify(&changed.into(), net.latest(), net);
         assert!(verdict.is_err());
     };
     refuse(&|e| e.byzantine_validators.clear());
@@ -417,11 +415,7 @@ fn amnesia() {
     let forged = net.forged(4, 1, |header| header.data_hash = sha256(b"other").to_vec());
     let evidence = attack_evidence(&forged, &net.light(4), &net.light(2)).unwrap();
     assert!(evidence.byzantine_validators.is_empty());
-    let verdict = verify(
-        &EvidenceSum::LightClientAttack(evidence).into(),
-        net.latest(),
-        &net,
-    );
+    let verdict = verify(&evidence.into(), net.latest(), &net);
     assert!(matches!(verdict, Err(VerifyError::ByzantineValidators)));
 }
 
@@ -433,11 +427,7 @@ fn strangers_in_a_commit() {
     let mut evidence = attack_evidence(&forged, &net.light(4), &net.light(2)).unwrap();
     forged.commit.signatures[2].validator_address = vec![7; 20];
     evidence.conflicting_block = Some(forged.to_wire());
-    let verdict = verify(
-        &EvidenceSum::LightClientAttack(evidence).into(),
-        net.latest(),
-        &net,
-    );
+    let verdict = verify(&evidence.into(), net.latest(), &net);
     assert!(matches!(verdict, Err(VerifyError::ByzantineValidators)));
 }
 
@@ -603,7 +593,7 @@ fn blocks_with_too_much_evidence_are_refused() {
     let (one, two) = votes(&net, 4);
     let (state, block, _) = &net.steps[3];
     let evidence = new_duplicate_vote(one, two, block.header.time, &state.validators).unwrap();
-    let evidence: Evidence = EvidenceSum::DuplicateVote(evidence).into();
+    let evidence: Evidence = evidence.into();
     let (state, block, _) = &net.steps[5];
     let proposer = state.validators.validators()[0].address;
     let last_commit = block.last_commit.clone().unwrap();

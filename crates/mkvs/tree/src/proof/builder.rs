@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use base_codec::Bytes;
 use base_prims::Hash;
 
 use super::{FULL, HASH, LATEST_VERSION, Proof};
@@ -155,10 +156,10 @@ impl Builder {
                 let mut entry = Vec::with_capacity(33);
                 entry.push(HASH);
                 entry.extend_from_slice(hash.as_bytes());
-                proof.entries.push(Some(entry));
+                proof.entries.push(Some(Bytes(entry)));
                 continue;
             };
-            proof.entries.push(Some(shown.encode()?));
+            proof.entries.push(Some(Bytes(shown.encode()?)));
             if let NodeRef::Inner(inner) = &shown.node {
                 let sides = if self.version == 0 { &Side::ALL[1..] } else { &Side::ALL[..] };
                 for side in sides.iter().rev() {

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use base_codec::Bytes;
 use base_prims::Hash;
 
 use super::{FULL, HASH, LATEST_VERSION, MAX_PROOF_DEPTH, Proof};
@@ -70,7 +71,7 @@ pub struct Verified {
 impl Verified {
     /// The pairs that the proof shows, in key order.
     pub fn into_write_log(self) -> WriteLog {
-        let entry = |l: Arc<Leaf>| LogEntry { key: l.key().to_vec(), value: Some(l.value().to_vec()) };
+        let entry = |l: Arc<Leaf>| LogEntry { key: Bytes(l.key().to_vec()), value: Some(Bytes(l.value().to_vec())) };
         self.leaves.into_iter().map(entry).collect()
     }
 

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use base_codec::Bytes;
 use base_prims::Hash;
 
 use super::{GetPrefixesRequest, GetRequest, IterateRequest, ReadSyncer, Root, TreeId};
@@ -73,7 +74,7 @@ impl<S: ReadSyncer> Remote<S> {
         }
         let request = GetPrefixesRequest {
             tree: TreeId { root: self.root, position: self.root.hash },
-            prefixes: prefixes.to_vec(),
+            prefixes: prefixes.iter().cloned().map(Bytes).collect(),
             limit,
             proof_version: self.proof_version,
         };
@@ -133,11 +134,11 @@ impl<S: ReadSyncer> NodeSource for Remote<S> {
         let proof_version = self.proof_version;
         let proof = match hint {
             Hint::Iterate { key, prefetch } => {
-                self.syncer.iterate(&IterateRequest { tree, key: key.to_vec(), prefetch, proof_version })
+                self.syncer.iterate(&IterateRequest { tree, key: Bytes(key.to_vec()), prefetch, proof_version })
             }
             Hint::Get { key, siblings } => self.syncer.get(&GetRequest {
                 tree,
-                key: key.to_vec(),
+                key: Bytes(key.to_vec()),
                 include_siblings: siblings,
                 proof_version,
             }),

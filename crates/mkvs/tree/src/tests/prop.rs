@@ -162,7 +162,7 @@ proptest! {
         let new = || Builder::new(version).unwrap();
         let shows = |proof: &crate::Proof| {
             let log = verify(&root, proof).unwrap().into_write_log();
-            let shown: Model = log.into_iter().map(|e| (e.key, e.value.unwrap())).collect();
+            let shown: Model = log.into_iter().map(|e| (e.key.0, e.value.unwrap().0)).collect();
             assert!(shown.iter().all(|(k, v)| model.get(k) == Some(v)));
             shown
         };

@@ -22,7 +22,7 @@ struct Peer {
 impl Peer {
     fn new(mut tree: Tree, spoil: Option<usize>) -> Self {
         let hash = tree.root_hash(&Sequential);
-        let root = Root { namespace: Namespace::default(), version: 1, root_type: RootType::State, hash };
+        let root = Root { namespace: Namespace::default(), version: 1, root_type: RootType::STATE, hash };
         Self { tree, root, asked: AtomicUsize::new(0), spoil }
     }
 

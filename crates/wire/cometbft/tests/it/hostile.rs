@@ -2,17 +2,18 @@
 
 use proptest::prelude::*;
 use wire_cometbft::abci::AbciResponses;
+use wire_cometbft::bits::BitArray;
 use wire_cometbft::block::{Block, Commit, CommitSig, Header, LightBlock};
 use wire_cometbft::blocksync::BlocksyncMessage;
 use wire_cometbft::consensus::{ConsensusMessage, NewRoundStep};
-use wire_cometbft::evidence::EvidenceList;
+use wire_cometbft::evidence::{Evidence, EvidenceList};
 use wire_cometbft::keys::{PublicKey, PublicKeySum};
 use wire_cometbft::mempool::MempoolMessage;
 use wire_cometbft::p2p::{AuthSigMessage, NodeInfo, Packet, PexMessage};
 use wire_cometbft::params::ConsensusParamsUpdate;
 use wire_cometbft::state::State;
 use wire_cometbft::statesync::StatesyncMessage;
-use wire_cometbft::validators::ValidatorSet;
+use wire_cometbft::validators::{Validator, ValidatorSet};
 use wire_cometbft::vote::Vote;
 use wire_cometbft::wal::{TimedWalMessage, WalReader};
 use wire_cometbft::{DecodeError, Message, Time};
@@ -196,8 +197,43 @@ fn the_last_time_and_oneof_count_and_messages_merge() {
     assert_eq!(hex::encode(message.encode_to_vec()), "0a021003");
 }
 
+/// The last integer of a packed row may reach beyond the row's stated length, as in the reference.
+#[test]
+fn packed_rows_may_overreach() {
+    let row = BitArray::decode(&hex::decode("08051201b01a").unwrap()).unwrap();
+    assert_eq!((row.bits, row.elems), (5, vec![0xd30]));
+    assert_eq!(
+        BitArray::decode(&hex::decode("10051006").unwrap())
+            .unwrap()
+            .elems,
+        [5, 6]
+    );
+    for bad in ["12021a", "1201b0", "1205"] {
+        assert_eq!(
+            BitArray::decode(&hex::decode(bad).unwrap()),
+            Err(DecodeError::UnexpectedEnd)
+        );
+    }
+}
+
+/// What two bytes of input can make us hold.
+#[test]
+fn list_elements_are_small() {
+    assert!(size_of::<Evidence>() <= 24, "{}", size_of::<Evidence>());
+    assert!(size_of::<CommitSig>() <= 80, "{}", size_of::<CommitSig>());
+    assert!(size_of::<Validator>() <= 80, "{}", size_of::<Validator>());
+}
+
 #[test]
 fn lists_are_bounded() {
+    let flood: Vec<u8> = [0x0a, 0x00].repeat(100_001);
+    assert_eq!(
+        EvidenceList::decode(&flood),
+        Err(DecodeError::TooMany {
+            number: 1,
+            max: 100_000
+        })
+    );
     let flood: Vec<u8> = [0x22, 0x00].repeat(10_001);
     assert_eq!(
         Commit::decode(&flood),

@@ -4,7 +4,7 @@ use wire_cometbft::bits::BitArray;
 use wire_cometbft::block::{Block, BlockId, Commit, ConsensusVersion, Data, Header, PartSetHeader};
 use wire_cometbft::blocksync::*;
 use wire_cometbft::consensus::*;
-use wire_cometbft::evidence::{DuplicateVoteEvidence, EvidenceList, EvidenceSum};
+use wire_cometbft::evidence::{DuplicateVoteEvidence, EvidenceList};
 use wire_cometbft::mempool::{MempoolMessage, MempoolMessageSum, Txs};
 use wire_cometbft::merkle::{Proof, sha256};
 use wire_cometbft::p2p::*;
@@ -404,7 +404,7 @@ fn evidence_list() {
         38d5bb03";
     check(
         EvidenceList {
-            evidence: vec![EvidenceSum::DuplicateVote(duplicate).into()],
+            evidence: vec![duplicate.into()],
         },
         &format!("0a85020a82020a790802{vote_hex}12790801{vote_hex}180a200a2a060880dbaae105"),
     );

@@ -4,6 +4,7 @@
 
 use base_codec::{Codec, cbor};
 use base_crypto::{
+    blacklist::Blacklist,
     context::{self, ChainContext, Context, ContextError},
     ed25519::SecretKey,
 };
@@ -100,17 +101,9 @@ impl ExecutorCommitmentHeader {
     }
 
     /// Whether the enclave key `rak` signed the result.
-    pub fn verify_rak(&self, rak: &PublicKey) -> bool {
-        self.rak_signature.as_ref().is_some_and(|s| {
-            verify(
-                rak,
-                &context::COMPUTE_RESULTS_HEADER,
-                None,
-                None,
-                &self.header,
-                s,
-            )
-        })
+    pub fn verify_rak(&self, verifier: &Verifier<'_>, rak: &PublicKey) -> bool {
+        let context = &context::COMPUTE_RESULTS_HEADER;
+        self.rak_signature.as_ref().is_some_and(|s| verifier.verify(rak, context, None, &self.header, s))
     }
 
     /// Whether result and failure are the same; the enclave's signature and the scheduler are not compared.
@@ -134,22 +127,31 @@ pub struct ExecutorCommitment {
     pub messages: Vec<Message>,
 }
 
-fn verify<T: cbor::Encode>(
-    key: &PublicKey,
-    context: &Context,
-    chain: Option<&ChainContext>,
-    runtime: Option<&Namespace>,
-    message: &T,
-    signature: &RawSignature,
-) -> bool {
-    let suffix = runtime.map(Namespace::to_string);
-    context::prepare(
-        context,
-        chain,
-        suffix.as_deref().map(str::as_bytes),
-        &cbor::to_vec(message),
-    )
-    .is_ok_and(|prepared| key.verify_prepared(&prepared, signature))
+/// What signatures are verified against.
+#[derive(Clone, Copy, Debug)]
+pub struct Verifier<'a> {
+    /// The network.
+    pub chain: &'a ChainContext,
+    /// Keys whose signatures never count.
+    pub blacklist: &'a Blacklist,
+}
+
+impl Verifier<'_> {
+    fn verify<T: cbor::Encode>(
+        &self,
+        key: &PublicKey,
+        context: &Context,
+        runtime: Option<&Namespace>,
+        message: &T,
+        signature: &RawSignature,
+    ) -> bool {
+        if self.blacklist.contains(key.as_bytes()) {
+            return false;
+        }
+        let suffix = runtime.map(Namespace::to_string);
+        context::prepare(context, Some(self.chain), suffix.as_deref().map(str::as_bytes), &cbor::to_vec(message))
+            .is_ok_and(|prepared| key.verify_prepared(&prepared, signature))
+    }
 }
 
 fn sign<T: cbor::Encode>(
@@ -210,16 +212,9 @@ impl ExecutorCommitment {
     }
 
     /// Whether the node signed the header for this runtime.
-    pub fn verify(&self, chain: &ChainContext, runtime: &Namespace) -> bool {
+    pub fn verify(&self, verifier: &Verifier<'_>, runtime: &Namespace) -> bool {
         let context = &context::ROOTHASH_EXECUTOR_COMMITMENT;
-        verify(
-            &self.node_id,
-            context,
-            Some(chain),
-            Some(runtime),
-            &self.header,
-            &self.signature,
-        )
+        verifier.verify(&self.node_id, context, Some(runtime), &self.header, &self.signature)
     }
 
     /// Whether this indicates a failure.
@@ -341,25 +336,14 @@ impl Proposal {
     }
 
     /// Whether the node signed header and, if a signature over it is there, batch.
-    pub fn verify(&self, chain: &ChainContext, runtime: &Namespace) -> bool {
-        let (chain, runtime) = (Some(chain), Some(runtime));
-        verify(
-            &self.node_id,
-            &context::ROOTHASH_PROPOSAL,
-            chain,
-            runtime,
-            &self.header,
-            &self.signature,
-        ) && self.batch_signature.as_ref().is_none_or(|s| {
-            verify(
-                &self.node_id,
-                &context::ROOTHASH_PROPOSAL_BATCH,
-                chain,
-                runtime,
-                &self.batch,
-                s,
-            )
-        })
+    pub fn verify(&self, verifier: &Verifier<'_>, runtime: &Namespace) -> bool {
+        let (node, runtime) = (&self.node_id, Some(runtime));
+        verifier.verify(node, &context::ROOTHASH_PROPOSAL, runtime, &self.header, &self.signature)
+            && self.batch_signature.as_ref().is_none_or(|s| {
+                // Without transactions the batch is nil, not empty.
+                let batch = (!self.batch.is_empty()).then(|| self.batch.clone());
+                verifier.verify(node, &context::ROOTHASH_PROPOSAL_BATCH, runtime, &batch, s)
+            })
     }
 }
 
@@ -383,7 +367,7 @@ pub enum CommitmentError {
 /// # Errors
 /// [`CommitmentError`], or what `validate_messages` returns.
 pub fn verify_executor_commitment<E: From<CommitmentError>>(
-    chain: &ChainContext,
+    verifier: &Verifier<'_>,
     last: &Header,
     runtime: &Runtime,
     epoch: Epoch,
@@ -392,7 +376,7 @@ pub fn verify_executor_commitment<E: From<CommitmentError>>(
     validate_messages: &mut dyn FnMut(&[Message]) -> Result<(), E>,
 ) -> Result<(), E> {
     let rule = |code: &'static ErrorCode| E::from(CommitmentError::Rule(code));
-    if !commit.verify(chain, &runtime.id) {
+    if !commit.verify(verifier, &runtime.id) {
         return Err(CommitmentError::Signature.into());
     }
     if commit.validate_basic().is_err() {
@@ -421,7 +405,7 @@ pub fn verify_executor_commitment<E: From<CommitmentError>>(
             .tee
             .as_ref()
             .ok_or_else(|| rule(&codes::RAK_SIG_INVALID))?;
-        if !commit.header.verify_rak(&tee.rak) {
+        if !commit.header.verify_rak(verifier, &tee.rak) {
             return Err(rule(&codes::RAK_SIG_INVALID));
         }
     }

@@ -3,10 +3,9 @@
 //! Source: `go/roothash/api/api.go`.
 
 use base_codec::Codec;
-use base_crypto::context::ChainContext;
 use base_prims::{Hash, Namespace, PublicKey};
 
-use super::{ExecutorCommitment, ExecutorCommitmentFailure, Proposal};
+use super::{ExecutorCommitment, ExecutorCommitmentFailure, Proposal, Verifier};
 use crate::{Invalid, invalid};
 
 /// Kind of evidence that equivocation is, as it enters [`Evidence::hash`].
@@ -71,11 +70,11 @@ impl Evidence {
     ///
     /// # Errors
     /// Says which rule does not hold.
-    pub fn validate_basic(&self, chain: &ChainContext) -> Result<(), Invalid> {
+    pub fn validate_basic(&self, verifier: &Verifier<'_>) -> Result<(), Invalid> {
         match (&self.equivocation_executor, &self.equivocation_proposal) {
             (Some(_), Some(_)) => invalid!("evidence has multiple fields set"),
-            (Some(e), None) => e.validate_basic(chain, &self.id),
-            (None, Some(e)) => e.validate_basic(chain, &self.id),
+            (Some(e), None) => e.validate_basic(verifier, &self.id),
+            (None, Some(e)) => e.validate_basic(verifier, &self.id),
             (None, None) => invalid!("evidence content has no fields set"),
         }
     }
@@ -86,7 +85,7 @@ impl EquivocationExecutorEvidence {
     ///
     /// # Errors
     /// Says which rule does not hold.
-    pub fn validate_basic(&self, chain: &ChainContext, id: &Namespace) -> Result<(), Invalid> {
+    pub fn validate_basic(&self, verifier: &Verifier<'_>, id: &Namespace) -> Result<(), Invalid> {
         let (a, b) = (&self.commit_a, &self.commit_b);
         if a.header.mostly_equals(&b.header) {
             invalid!("commits are equal, no sign of equivocation");
@@ -128,7 +127,7 @@ impl EquivocationExecutorEvidence {
             );
         }
         for (name, commit) in [("A", a), ("B", b)] {
-            if !commit.verify(chain, id) {
+            if !commit.verify(verifier, id) {
                 invalid!("invalid signature for commit {name}");
             }
         }
@@ -141,7 +140,7 @@ impl EquivocationProposalEvidence {
     ///
     /// # Errors
     /// Says which rule does not hold.
-    pub fn validate_basic(&self, chain: &ChainContext, id: &Namespace) -> Result<(), Invalid> {
+    pub fn validate_basic(&self, verifier: &Verifier<'_>, id: &Namespace) -> Result<(), Invalid> {
         let (a, b) = (&self.proposal_a, &self.proposal_b);
         if a.header == b.header {
             invalid!("proposal headers are equal, no sign of equivocation");
@@ -159,7 +158,7 @@ impl EquivocationProposalEvidence {
             invalid!("batch signature should be empty for equivocation evidence");
         }
         for (name, proposal) in [("A", a), ("B", b)] {
-            if !proposal.verify(chain, id) {
+            if !proposal.verify(verifier, id) {
                 invalid!("invalid signature for proposal {name}");
             }
         }

@@ -1,7 +1,9 @@
 //! Hashes that the reference publishes, and tables of the stateless rules.
 
+use std::sync::LazyLock;
+
 use base_codec::{Raw, cbor};
-use base_crypto::{context::ChainContext, ed25519::SecretKey};
+use base_crypto::{blacklist::Blacklist, context::ChainContext, ed25519::SecretKey};
 use base_prims::{Hash, Namespace, PublicKey};
 
 use super::{
@@ -22,6 +24,16 @@ use crate::{
 
 fn chain() -> ChainContext {
     ChainContext::from_hash(Hash::of(&[b"test: oasis-core tests"]).as_bytes())
+}
+
+fn verifier() -> Verifier<'static> {
+    static CHAIN: LazyLock<ChainContext> = LazyLock::new(chain);
+    static BLACKLIST: LazyLock<Blacklist> = LazyLock::new(|| {
+        let mut list = Blacklist::production();
+        list.insert(*id(99).as_bytes());
+        list
+    });
+    Verifier { chain: &CHAIN, blacklist: &BLACKLIST }
 }
 
 fn hash(text: &str) -> Hash {
@@ -497,7 +509,7 @@ fn verify(
 ) -> Result<usize, CommitmentError> {
     let mut seen = 0;
     verify_executor_commitment::<CommitmentError>(
-        &chain(),
+        &verifier(),
         &last(),
         runtime,
         5,
@@ -586,6 +598,7 @@ fn commitments_are_refused_in_order() {
             }),
             refused(&codes::BAD_EXECUTOR_COMMITMENT),
         ),
+        ("blacklisted key", commit(99, 2, vec![], |_| {}), Err(CommitmentError::Signature)),
         (
             "bad signature and malformed",
             ExecutorCommitment {
@@ -1028,7 +1041,7 @@ fn executor_evidence_needs_two_different_commitments() {
             executor_evidence(good(), other.clone()),
             executor_evidence(other, good()),
         ] {
-            assert_eq!(evidence.validate_basic(&chain()).is_ok(), valid, "{name}");
+            assert_eq!(evidence.validate_basic(&verifier()).is_ok(), valid, "{name}");
         }
     }
     let unknown = commit(1, 2, vec![], failure);
@@ -1036,7 +1049,7 @@ fn executor_evidence_needs_two_different_commitments() {
         h.set_failure(ExecutorCommitmentFailure::STATE_UNAVAILABLE)
     });
     let evidence = executor_evidence(unknown, unavailable);
-    evidence.validate_basic(&chain()).unwrap();
+    evidence.validate_basic(&verifier()).unwrap();
     assert_eq!(evidence.culprit(), Some((id(1), 10)));
     assert_eq!(evidence.hash(), Some(Hash::of(&[&[1], id(1).as_bytes()])));
     let elsewhere = Evidence {
@@ -1044,10 +1057,10 @@ fn executor_evidence_needs_two_different_commitments() {
         ..evidence
     };
     assert!(
-        elsewhere.validate_basic(&chain()).is_err(),
+        elsewhere.validate_basic(&verifier()).is_err(),
         "signatures are bound to the runtime"
     );
-    assert!(Evidence::default().validate_basic(&chain()).is_err());
+    assert!(Evidence::default().validate_basic(&verifier()).is_err());
     assert_eq!(
         (Evidence::default().culprit(), Evidence::default().hash()),
         (None, None)
@@ -1106,7 +1119,7 @@ fn proposal_evidence_needs_two_different_headers() {
             equivocation_proposal: Some(pair),
             ..Evidence::default()
         };
-        assert_eq!(evidence.validate_basic(&chain()).is_ok(), valid, "{name}");
+        assert_eq!(evidence.validate_basic(&verifier()).is_ok(), valid, "{name}");
         assert_eq!(evidence.hash(), Some(Hash::of(&[&[1], id(1).as_bytes()])));
         let both = Evidence {
             equivocation_executor: executor_evidence(
@@ -1117,7 +1130,7 @@ fn proposal_evidence_needs_two_different_headers() {
             ..evidence
         };
         assert!(
-            both.validate_basic(&chain()).is_err(),
+            both.validate_basic(&verifier()).is_err(),
             "{name}: only one kind at a time"
         );
     }

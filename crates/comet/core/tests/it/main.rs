@@ -1,0 +1,4 @@
+//! Tests of the round machine against recorded data.
+
+mod chain;
+mod recorded;

@@ -1,0 +1,1 @@
+//! placeholder while tests are being written
