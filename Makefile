@@ -2,7 +2,7 @@
 .DEFAULT_GOAL := help
 .PHONY: help test test-long devnet bench preflight
 
-XTASK = cargo run --quiet --package xtask --
+XTASK := cargo run --quiet --package xtask --
 
 help:
 	@echo 'make test       everything that continuous integration runs; ends with one line of counts'
@@ -22,9 +22,7 @@ test-long: preflight
 	@$(XTASK) test --only tests
 
 devnet: preflight
-	@echo 'There is no network to start yet. What exists: the byte formats, checked here against recorded networks.'
-	@$(XTASK) check-vectors transactions vectors/transactions
-	@$(XTASK) check-vectors chains vectors/chains
+	@sh scripts/devnet.sh
 
 bench: preflight
 	@cargo bench --workspace --benches

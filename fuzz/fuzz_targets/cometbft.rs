@@ -2,7 +2,13 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use wire_cometbft::{abci::AbciResponses, block::{Block, Commit}, validators::ValidatorSet, wal};
+use wire_cometbft::{
+    Message,
+    abci::AbciResponses,
+    block::{Block, Commit},
+    validators::ValidatorSet,
+    wal,
+};
 
 fuzz_target!(|data: &[u8]| {
     if let Ok(block) = Block::decode_checked(data) {

@@ -1,4 +1,6 @@
-//! The `oasis-node` command.
+//! The `oasis-node` command: parses its arguments, runs what they ask for, and exits with the code that it gives.
+//!
+//! Layer L5. Everything it does is in `cli-node`.
 
 use std::process::ExitCode;
 

@@ -115,7 +115,7 @@ fn check_genesis(chain: &Chain, counts: &mut Counts) -> Checked<()> {
     let (document, context) = genesis(chain)?;
     // Recorded on test networks: unsafe settings and test keys are part of them.
     document
-        .sanity_check_header()
+        .sanity_check(true)
         .map_err(|e| format!("sanity check: {e}"))?;
     let bytes = chain.genesis().map_err(|e| e.to_string())?;
     let recorded: Value = serde_json::from_slice(&bytes).map_err(|e| e.to_string())?;

@@ -5,22 +5,22 @@
 //! Reference: `go/consensus/cometbft/apps/beacon`.
 
 pub mod genesis;
+mod insecure;
 pub mod query;
 pub mod state;
 #[cfg(test)]
 mod tests;
-mod insecure;
 mod vrf;
 
 use apps_core::{Context, Error, Message, MessageKind, Reply, Result, Service, kv::KvRead};
-use comet_chain::app::ValidatorUpdate;
 use base_codec::Raw;
 use base_crypto::hash::sha3_256;
 use base_prims::Epoch;
-use wire_consensus::genesis::Document;
+use comet_chain::app::ValidatorUpdate;
 use wire_consensus::beacon::{
     BACKEND_INSECURE, BACKEND_VRF, BeaconEvent, EpochEvent, METHOD_SET_EPOCH, METHOD_VRF_PROVE, Parameters,
 };
+use wire_consensus::genesis::Document;
 
 /// Name of the service: first in the order of services, so that everyone else sees the new epoch.
 pub const NAME: &str = "000_beacon";

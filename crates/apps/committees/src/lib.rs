@@ -16,6 +16,8 @@
 //! module's `tests`.
 
 pub mod beacon;
+#[cfg(test)]
+mod recorded;
 pub mod registry;
 pub mod roothash;
 pub mod scheduler;

@@ -16,9 +16,9 @@ mod tests;
 mod tx;
 
 use apps_core::{Context, Error, Message, MessageKind, Reply, Result, Service, kv::KvRead};
-use comet_chain::app::ValidatorUpdate;
 use base_codec::{Raw, cbor};
 use base_prims::Namespace;
+use comet_chain::app::ValidatorUpdate;
 use wire_consensus::genesis::Document;
 use wire_consensus::{
     errors::roothash as codes,

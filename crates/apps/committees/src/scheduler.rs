@@ -15,9 +15,9 @@ mod tests;
 mod validators;
 
 use apps_core::{Context, Error, Message, MessageKind, Reply, Result, Service, kv::KvRead};
-use comet_chain::app::ValidatorUpdate;
 use base_codec::Raw;
 use base_prims::Epoch;
+use comet_chain::app::ValidatorUpdate;
 use wire_consensus::genesis::Document;
 
 /// Name of the service.

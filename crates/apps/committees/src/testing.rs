@@ -66,7 +66,8 @@ impl World {
                 last_state_root: None,
                 initial_height: self.initial_height,
             };
-            let block = BlockContext { time: Time::new(self.time, 0).unwrap(), ..BlockContext::default() };
+            let mut block = BlockContext::default();
+            block.time = Time::new(self.time, 0).unwrap();
             let mut ctx = Context::new(&env, &self.state, mode, block, self.last_height);
             if matches!(mode, Mode::CheckTx | Mode::DeliverTx | Mode::SimulateTx) {
                 ctx.set_tx_signer(self.signer);

@@ -2,7 +2,7 @@
 
 use apps_core::{BlockContext, Context, Env, Error, GasMeter, LocalConfig, Mode, Result, Service, kv};
 use base_codec::cbor::{self, Decode, Encode};
-use base_crypto::context::ChainContext;
+use base_crypto::{blacklist::Blacklist, context::ChainContext};
 use base_prims::{Address, Epoch, PublicKey, Quantity};
 use comet_chain::app::Event;
 use mkvs_tree::{KvWrite, Tree};
@@ -26,6 +26,7 @@ pub(crate) struct World {
     pub(crate) services: Vec<Box<dyn Service>>,
     pub(crate) config: LocalConfig,
     chain: ChainContext,
+    blacklist: Blacklist,
 }
 
 /// What a run leaves behind, besides the state.
@@ -77,6 +78,7 @@ impl World {
             services,
             config: LocalConfig::default(),
             chain: ChainContext::from_hash(&[7; 32]),
+            blacklist: Blacklist::allowing_test_keys(),
         };
         world.set_epoch(5);
         world
@@ -158,6 +160,7 @@ impl World {
             services: &self.services,
             chain: &self.chain,
             config: &self.config,
+            blacklist: &self.blacklist,
             params: &Parameters::default(),
             last_state_root: None,
             initial_height: 1,

@@ -92,4 +92,3 @@ impl Upgrader for Upgrades {
         self.lock().has_pending_upgrade_at(height)
     }
 }
-

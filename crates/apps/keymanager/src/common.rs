@@ -1,19 +1,14 @@
 //! Runtimes, nodes and keys as both extensions look at them.
 
 use std::{
-    borrow::Cow,
     collections::{BTreeMap, BTreeSet},
     sync::LazyLock,
 };
 
 use apps_committees::registry;
 use apps_core::{Context, Error, Result};
-use base_crypto::{
-    blacklist::{Blacklist, test_key},
-    hash::sha512_256,
-    mrae::BoxSecretKey,
-};
-use base_prims::{Epoch, Namespace, PublicKey};
+use base_crypto::{blacklist::test_key, hash::sha512_256, mrae::BoxSecretKey};
+use base_prims::{Namespace, PublicKey};
 use wire_consensus::{
     errors,
     genesis::Document,
@@ -32,28 +27,13 @@ pub static INSECURE_REK: LazyLock<X25519PublicKey> = LazyLock::new(|| {
     X25519PublicKey::new(BoxSecretKey::from_bytes(&secret).public())
 });
 
-static PRODUCTION: LazyLock<Blacklist> = LazyLock::new(Blacklist::production);
-static ALLOWING_TEST_KEYS: LazyLock<Blacklist> = LazyLock::new(Blacklist::allowing_test_keys);
-
-/// The keys that never verify on this network.
-pub fn blacklist(ctx: &Context<'_>) -> Cow<'static, Blacklist> {
-    let basic: &Blacklist = if ctx.config().allow_test_keys { &ALLOWING_TEST_KEYS } else { &PRODUCTION };
-    let own = &ctx.consensus_params().public_key_blacklist;
-    if own.is_empty() {
-        return Cow::Borrowed(basic);
-    }
-    let mut list = basic.clone();
-    own.iter().for_each(|k| list.insert(*k.as_bytes()));
-    Cow::Owned(list)
-}
-
 /// The active runtime of the identifier, which must be a key manager.
 ///
 /// # Errors
 /// `registry/11` if there is no such runtime; uncoded if it is another kind of runtime.
 pub fn key_manager_runtime(ctx: &mut Context<'_>, id: &Namespace) -> Result<Runtime> {
-    let runtime = registry::state::runtime(&ctx.state(), id)?
-        .ok_or_else(|| Error::from(&errors::registry::NO_SUCH_RUNTIME))?;
+    let runtime =
+        registry::state::runtime(&ctx.state(), id)?.ok_or_else(|| Error::from(&errors::registry::NO_SUCH_RUNTIME))?;
     if runtime.kind != RuntimeKind::KEY_MANAGER {
         return Err(Error::Uncoded(format!("keymanager: runtime is not a key manager: {id}")));
     }
@@ -91,10 +71,7 @@ pub fn attestation_key(node: &NodeRuntime, runtime: &Runtime) -> Result<PublicKe
 }
 
 /// The keys to which secrets for the nodes' enclaves are encrypted. Nodes that have none are passed over.
-pub fn encryption_keys<'n>(
-    nodes: impl IntoIterator<Item = &'n Node>,
-    runtime: &Runtime,
-) -> BTreeSet<X25519PublicKey> {
+pub fn encryption_keys<'n>(nodes: impl IntoIterator<Item = &'n Node>, runtime: &Runtime) -> BTreeSet<X25519PublicKey> {
     nodes
         .into_iter()
         .filter_map(|n| node_runtime(n, &runtime.id).ok())
@@ -106,13 +83,9 @@ pub fn encryption_keys<'n>(
         .collect()
 }
 
-/// The valid key managers among the active runtimes of a genesis document.
-pub fn genesis_runtimes<'d>(ctx: &Context<'_>, doc: &'d Document, epoch: Epoch) -> BTreeMap<Namespace, &'d Runtime> {
-    doc.registry
-        .runtimes
-        .iter()
-        .filter(|r| r.kind == RuntimeKind::KEY_MANAGER)
-        .filter(|r| registry::verify::genesis_runtime(ctx, &doc.registry.parameters, r, epoch).is_ok())
-        .map(|r| (r.id, r))
-        .collect()
+/// The key managers among the active runtimes of a genesis document.
+///
+/// The registry has its turn first, and starts no network with a runtime that is not valid.
+pub fn genesis_runtimes(doc: &Document) -> BTreeMap<Namespace, &Runtime> {
+    doc.registry.runtimes.iter().filter(|r| r.kind == RuntimeKind::KEY_MANAGER).map(|r| (r.id, r)).collect()
 }

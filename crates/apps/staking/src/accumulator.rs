@@ -107,7 +107,7 @@ impl StakeAccumulator {
     ///
     /// # Errors
     /// [`Error::Fatal`] if the store fails.
-    pub fn commit(self, kv: &mut dyn KvWrite) -> Result<()> {
+    pub fn commit(&self, kv: &mut dyn KvWrite) -> Result<()> {
         self.accounts.iter().try_for_each(|(address, account)| state::set_account(kv, address, account))
     }
 }

@@ -8,13 +8,9 @@ use wire_consensus::{
     transaction::{Fee, Gas, Transaction},
 };
 
-use crate::{NAME, fees::BlockFees, state};
+use crate::{NAME, Staking, fees::BlockFees, state};
 
-/// Checks nonces and takes fees from staking accounts.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct FeeAuthenticator;
-
-impl Authenticator for FeeAuthenticator {
+impl Authenticator for Staking {
     fn authenticate(&self, ctx: &mut Context<'_>, tx: &Transaction) -> Result<()> {
         if ctx.is_simulation() {
             ctx.set_gas(GasMeter::limited(Gas::MAX));

@@ -5,7 +5,7 @@
 //! What it does not do: no wire types (`wire_consensus::staking`), no registry (only the few keys of nodes that decide
 //! who proposed, voted or misbehaved, in [`nodes`]), no dispatch (`apps_core`), no I/O.
 //!
-//! Main items: [`Staking`] (the service), [`FeeAuthenticator`] (who pays for transactions), [`state`] (keys and values),
+//! Main items: [`Staking`] (the service, and what authenticates transactions), [`state`] (keys and values),
 //! [`accumulator::StakeAccumulator`] (claims on stake), [`rewards`], [`slashing`].
 //!
 //! Invariants:
@@ -32,7 +32,6 @@ pub mod state;
 mod tests;
 mod tx;
 
-pub use auth::FeeAuthenticator;
 pub use service::Staking;
 
 /// Name of the service.

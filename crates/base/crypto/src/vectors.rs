@@ -8,8 +8,8 @@ pub(crate) fn cases(file: &str) -> Vec<Value> {
         concat!(env!("CARGO_MANIFEST_DIR"), "/../../../vectors/crypto/{}"),
         file
     );
-    let text = std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("{path}: {e}"));
-    let list: Vec<Value> = serde_json::from_str(&text).unwrap();
+    let text = dev_testkit::read(path.as_ref()).unwrap_or_else(|e| panic!("{path}: {e}"));
+    let list: Vec<Value> = serde_json::from_slice(&text).unwrap();
     assert!(!list.is_empty(), "{path}");
     list
 }

@@ -84,6 +84,9 @@ pub enum KvError {
     Crashed,
 }
 
+/// Gets key and value of each pair of a scan and says whether to go on.
+pub type Visit<'a> = &'a mut dyn FnMut(&[u8], &[u8]) -> ControlFlow<()>;
+
 /// An ordered map from byte strings to byte strings that may be on disk. Keys are not empty and at most 500 bytes long.
 pub trait KvStore: Send + Sync {
     /// Calls `visit` with the value of a key; says whether there is one.
@@ -108,13 +111,7 @@ pub trait KvStore: Send + Sync {
     ///
     /// # Errors
     /// If the engine fails.
-    fn scan(
-        &self,
-        from: &[u8],
-        to: Option<&[u8]>,
-        order: Order,
-        visit: &mut dyn FnMut(&[u8], &[u8]) -> ControlFlow<()>,
-    ) -> Result<(), KvError>;
+    fn scan(&self, from: &[u8], to: Option<&[u8]>, order: Order, visit: Visit<'_>) -> Result<(), KvError>;
 
     /// Applies the whole batch or nothing. Later operations on a key win over earlier ones.
     ///

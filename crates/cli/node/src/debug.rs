@@ -1,11 +1,17 @@
 //! `oasis-node debug …`.
 
-use std::{path::PathBuf, process::ExitCode};
+use std::{
+    path::{Path, PathBuf},
+    process::ExitCode,
+    sync::Arc,
+};
 
 use apps_core::LocalConfig;
+use base_kv_disk::Disk;
+use base_prims::Namespace;
 use clap::Subcommand;
-use mkvs_tree::Sequential;
-use node_app::{MemoryStore, NodeOptions};
+use mkvs_db::{Config, NodeDb, Threads};
+use node_app::{DbStore, MemoryStore, NodeOptions, StateStore};
 use node_replay::{Options, ReplayError, replay};
 use rt_tee::VerifyOptions;
 use serde_json::json;
@@ -27,6 +33,9 @@ pub(crate) struct ReplayArgs {
     /// Last height to execute.
     #[arg(long)]
     to: Option<i64>,
+    /// Keep the state on disk in this folder, which must not exist yet; without it, in memory.
+    #[arg(long)]
+    store: Option<PathBuf>,
     /// Compare nothing, and print the app hash of every height; only genesis and blocks are read.
     #[arg(long)]
     no_expected: bool,
@@ -38,6 +47,18 @@ pub(crate) fn run(command: &DebugCommand, _options: UnsafeOptions) -> ExitCode {
     }
 }
 
+fn open_store(dir: Option<&Path>) -> Result<Box<dyn StateStore>, String> {
+    let Some(dir) = dir else { return Ok(Box::new(MemoryStore::new(Box::new(Threads::default())))) };
+    let name = dir.display();
+    if dir.exists() {
+        return Err(format!("{name}: already exists; give a folder that does not, a replay starts from genesis"));
+    }
+    std::fs::create_dir_all(dir).map_err(|e| format!("{name}: cannot create: {e}"))?;
+    let disk = Disk::open(dir, base_kv_disk::Options::default()).map_err(|e| format!("{name}: {e}"))?;
+    let db = NodeDb::open(Arc::new(disk), Config::new(Namespace::ZERO)).map_err(|e| format!("{name}: {e}"))?;
+    Ok(Box::new(DbStore::open(&db).map_err(|e| format!("{name}: {e}"))?))
+}
+
 fn run_replay(args: &ReplayArgs) -> ExitCode {
     // Recorded networks may be test networks; what a replay accepts never reaches a real one.
     let local = LocalConfig {
@@ -46,12 +67,16 @@ fn run_replay(args: &ReplayArgs) -> ExitCode {
         tee: VerifyOptions::mock(),
         ..LocalConfig::default()
     };
+    let store = match open_store(args.store.as_deref()) {
+        Ok(store) => store,
+        Err(e) => return fail(e),
+    };
     let options = Options {
         dir: args.dir.clone(),
         to: args.to,
         compare: !args.no_expected,
         node: NodeOptions { local, upgrades: Some(Default::default()) },
-        store: Box::new(MemoryStore::new(Box::new(Sequential))),
+        store,
     };
     match replay(options) {
         Ok(report) => {

@@ -66,3 +66,72 @@ fn check(args: &FileArgs, options: UnsafeOptions) -> Result<(), String> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const RECORDED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../../vectors/chains/debond/genesis.json");
+
+    /// The error for the recorded document with `from` replaced by `to` (once), or nothing if it passes.
+    fn check_edited(from: &str, to: &str) -> Option<String> {
+        let text = std::fs::read_to_string(RECORDED).unwrap();
+        assert!(from.is_empty() || text.contains(from), "{from}");
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("genesis.json");
+        std::fs::write(&file, if from.is_empty() { text } else { text.replacen(from, to, 1) }).unwrap();
+        let before = std::fs::read(&file).unwrap();
+        let options = UnsafeOptions { dont_blame_oasis: true, allow_test_keys: true };
+        let result = check(&FileArgs { file: file.clone() }, options).err();
+        assert_eq!(std::fs::read(&file).unwrap(), before, "checking changes nothing");
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1, "checking writes nothing");
+        if let Some(e) = &result {
+            assert!(e.starts_with(&file.display().to_string()), "the error names the file: {e}");
+        }
+        result
+    }
+
+    fn refused(from: &str, to: &str, expected: &[&str]) {
+        let error = check_edited(from, to).unwrap_or_else(|| panic!("{to} was accepted"));
+        for part in expected {
+            assert!(error.contains(part), "{error:?} lacks {part:?}");
+        }
+    }
+
+    #[test]
+    fn the_recorded_document_passes() {
+        assert_eq!(check_edited("", ""), None);
+    }
+
+    #[test]
+    fn each_fault_is_named() {
+        refused("\"height\": 1,", "\"height\": 0,", &["height must be >= 1", "found 0"]);
+        refused("\"height\": 1,", "\"height\": \"one\",", &["height", "found a string"]);
+        refused("\"height\": 1,", "\"height\": 1,\n  \"hight\": 1,", &["unknown field hight"]);
+        refused("\"total_supply\": \"", "\"total_supply\": \"1", &["total supply"]);
+        refused("\"signature\": {\n          \"public_key\": \"", "\"signature\": {\n          \"public_key\": \"AAAA", &["registry.entities"]);
+        refused("{\n  \"height\"", "{\n\"height\"", &["canonical form", "line 2"]);
+        refused("\n}", "", &["json"]);
+    }
+
+    #[test]
+    fn a_bad_signature_is_named() {
+        let text = std::fs::read_to_string(RECORDED).unwrap();
+        // The last character before the padding of the first signature.
+        let at = text.find("\"signature\": \"").unwrap() + 20;
+        let (old, new) = (&text[at..=at], if &text[at..=at] == "A" { "B" } else { "A" });
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("genesis.json");
+        std::fs::write(&file, format!("{}{new}{}", &text[..at], &text[at + old.len()..])).unwrap();
+        let options = UnsafeOptions { dont_blame_oasis: true, allow_test_keys: true };
+        let error = check(&FileArgs { file }, options).unwrap_err();
+        assert!(error.contains("registry") && error.contains("signature"), "{error}");
+    }
+
+    #[test]
+    fn a_missing_file_is_named() {
+        let options = UnsafeOptions::default();
+        let error = check(&FileArgs { file: "/nonexistent/genesis.json".into() }, options).unwrap_err();
+        assert!(error.contains("/nonexistent/genesis.json"), "{error}");
+    }
+}

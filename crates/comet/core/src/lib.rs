@@ -56,9 +56,7 @@ pub mod vote_set;
 pub mod wal;
 
 pub use config::Config;
-pub use effect::{
-    Effect, Failure, HeldBlock, Input, Message, Misuse, PeerId, Refusal, Reply, Request, StartError,
-};
+pub use effect::{Effect, Failure, HeldBlock, Input, Message, Misuse, PeerId, Refusal, Reply, Request, StartError};
 pub use machine::Core;
 pub use round_state::RoundState;
 pub use timeout::{Step, Ticker, Timeout};

@@ -38,19 +38,49 @@ const MAX_OWN_MESSAGES: usize = 4096;
 /// The rest of a transition.
 #[derive(Debug, Clone)]
 enum Task {
-    NewRound { height: i64, round: i32 },
+    NewRound {
+        height: i64,
+        round: i32,
+    },
     /// Round 0 of whatever height is current by then.
     NewRoundOfNewHeight,
-    Propose { height: i64, round: i32 },
-    EndPropose { height: i64, round: i32 },
-    Prevote { height: i64, round: i32 },
-    EndPrevote { round: i32 },
-    PrevoteWait { height: i64, round: i32 },
-    Precommit { height: i64, round: i32 },
-    EndPrecommit { round: i32 },
-    PrecommitWait { height: i64, round: i32 },
-    Commit { height: i64, round: i32 },
-    TryFinalize { height: i64 },
+    Propose {
+        height: i64,
+        round: i32,
+    },
+    EndPropose {
+        height: i64,
+        round: i32,
+    },
+    Prevote {
+        height: i64,
+        round: i32,
+    },
+    EndPrevote {
+        round: i32,
+    },
+    PrevoteWait {
+        height: i64,
+        round: i32,
+    },
+    Precommit {
+        height: i64,
+        round: i32,
+    },
+    EndPrecommit {
+        round: i32,
+    },
+    PrecommitWait {
+        height: i64,
+        round: i32,
+    },
+    Commit {
+        height: i64,
+        round: i32,
+    },
+    TryFinalize {
+        height: i64,
+    },
 }
 
 /// The request whose reply is awaited, and what it is needed for.

@@ -15,7 +15,10 @@ use wire_cometbft::{
 };
 use wire_consensus::genesis::{Document, GenesisTime};
 
-use crate::{Error, Evidence, api::{self, Api, ResultsMeta}};
+use crate::{
+    Error, Evidence,
+    api::{self, Api, ResultsMeta},
+};
 
 /// A header with the last commit that its block holds.
 #[derive(Clone, Debug)]
@@ -137,10 +140,7 @@ pub(crate) fn results(
 /// The updates that turn one set into the other, by key.
 fn updates(before: &ValidatorSet, after: &ValidatorSet) -> Vec<ValidatorUpdate> {
     let powers = |set: &ValidatorSet| -> BTreeMap<Vec<u8>, (PublicKey, i64)> {
-        set.validators
-            .iter()
-            .map(|v| (v.pub_key.encode_to_vec(), (v.pub_key.clone(), v.voting_power)))
-            .collect()
+        set.validators.iter().map(|v| (v.pub_key.encode_to_vec(), (v.pub_key.clone(), v.voting_power))).collect()
     };
     let (before, after) = (powers(before), powers(after));
     let removed = before.iter().filter(|(key, _)| !after.contains_key(*key)).map(|(key, (k, _))| (key, k, 0));

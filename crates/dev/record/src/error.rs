@@ -30,7 +30,9 @@ pub enum Error {
         reason: String,
     },
     /// The node has no such heights, or not yet their state root.
-    #[error("heights {from} to {to} cannot be recorded: the node has {oldest} to {newest}, the newest without its root")]
+    #[error(
+        "heights {from} to {to} cannot be recorded: the node has {oldest} to {newest}, the newest without its root"
+    )]
     Range {
         /// First height asked for.
         from: i64,

@@ -72,10 +72,8 @@ impl GrpcNode {
     /// If the address is unusable or nobody listens there.
     pub fn connect(address: &str) -> Result<Self, Error> {
         let connect = |reason: String| Error::Connect { address: address.to_owned(), reason };
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .map_err(|e| connect(e.to_string()))?;
+        let runtime =
+            tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|e| connect(e.to_string()))?;
         let endpoint =
             Endpoint::from_shared(address.to_owned()).map_err(|e| connect(chain_of(&e)))?.timeout(CALL_TIMEOUT);
         let channel = runtime.block_on(endpoint.connect()).map_err(|e| connect(chain_of(&e)))?;
@@ -101,15 +99,13 @@ fn chain_of(error: &dyn std::error::Error) -> String {
 impl Node for GrpcNode {
     fn call(&mut self, method: &'static str, request: &[u8]) -> Result<Vec<u8>, Error> {
         let failed = |reason: String| Error::Call { method, reason };
-        let path = PathAndQuery::try_from(format!("/oasis-core.Consensus/{method}"))
-            .map_err(|e| failed(e.to_string()))?;
+        let path =
+            PathAndQuery::try_from(format!("/oasis-core.Consensus/{method}")).map_err(|e| failed(e.to_string()))?;
         let client = &mut self.client;
         self.runtime.block_on(async {
             client.ready().await.map_err(|e| failed(chain_of(&e)))?;
             let answer = client.unary(Request::new(request.to_vec()), path, Opaque).await;
-            answer
-                .map(tonic::Response::into_inner)
-                .map_err(|s| failed(format!("{:?}: {}", s.code(), s.message())))
+            answer.map(tonic::Response::into_inner).map_err(|s| failed(format!("{:?}: {}", s.code(), s.message())))
         })
     }
 }

@@ -3,23 +3,28 @@
 use base_kv::{Batch, Durability, KvError, KvStore, Op, Order};
 use std::ops::ControlFlow;
 
-/// Bytes of one slice, roughly.
-pub(crate) const SLICE_BYTES: usize = 16 << 20;
+/// Bytes of one slice, roughly. Small in tests, so that they cut everything.
+pub(crate) const SLICE_BYTES: usize = if cfg!(test) { 4 << 10 } else { 16 << 20 };
 
 /// Most operations of one slice.
-pub(crate) const SLICE_OPS: usize = 100_000;
+pub(crate) const SLICE_OPS: usize = if cfg!(test) { 24 } else { 100_000 };
 
 /// Collects changes and writes them whenever a slice is full.
 pub(crate) struct Sliced<'a> {
     kv: &'a dyn KvStore,
     batch: Batch,
-    /// Slices written so far.
-    pub(crate) written: usize,
+    /// Written before the first slice, if there is more than one.
+    before: Option<Batch>,
 }
 
 impl<'a> Sliced<'a> {
     pub(crate) fn new(kv: &'a dyn KvStore) -> Self {
-        Self { kv, batch: Batch::new(), written: 0 }
+        Self { kv, batch: Batch::new(), before: None }
+    }
+
+    /// As [`Sliced::new`], with something to write first if there turns out to be more than one slice.
+    pub(crate) fn with_preamble(kv: &'a dyn KvStore, before: Batch) -> Self {
+        Self { before: Some(before), ..Self::new(kv) }
     }
 
     pub(crate) fn op(&mut self, op: Op<'_>) -> Result<(), KvError> {
@@ -36,9 +41,11 @@ impl<'a> Sliced<'a> {
     /// Writes what is collected, to be made durable with a later write.
     pub(crate) fn flush(&mut self) -> Result<(), KvError> {
         if !self.batch.is_empty() {
+            if let Some(before) = self.before.take() {
+                self.kv.write(&before, Durability::Buffered)?;
+            }
             self.kv.write(&self.batch, Durability::Buffered)?;
             self.batch.clear();
-            self.written += 1;
         }
         Ok(())
     }

@@ -96,6 +96,7 @@ impl NodeDb {
         out.flush()?;
         let (multipart, pruning) = {
             let meta = self.meta();
+            self.drop_orphans(meta.range.map(|(_, latest)| latest))?;
             (meta.multipart, meta.pruning)
         };
         if multipart.is_some() {
@@ -239,10 +240,15 @@ impl NodeDb {
 
     fn version_from(&self, version: u64) -> Result<Option<u64>, DbError> {
         let mut found = None;
-        self.kv().scan(&keys::version(keys::ROOT, version), Some(&[keys::ROOT + 1]), Order::Forward, &mut |key, _| {
-            found = keys::version_of(key);
-            ControlFlow::Break(())
-        })?;
+        self.kv().scan(
+            &keys::version(keys::ROOT, version),
+            Some(&[keys::ROOT + 1]),
+            Order::Forward,
+            &mut |key, _| {
+                found = keys::version_of(key);
+                ControlFlow::Break(())
+            },
+        )?;
         Ok(found)
     }
 }

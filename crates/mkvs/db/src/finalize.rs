@@ -40,7 +40,7 @@ impl NodeDb {
         }
         let mut keep = BTreeSet::new();
         let mut out = Sliced::new(self.kv());
-        let mut records = Vec::new();
+        let mut records: Vec<([u8; 42], Vec<u8>)> = Vec::new();
         for root in roots {
             match self.record(root)? {
                 Some(mut record) => {
@@ -56,6 +56,10 @@ impl NodeDb {
                 None => return Err(DbError::RootNotFound(*root)),
             }
         }
+        // First of all: the roots that are kept no longer need the ones they came from.
+        for (key, value) in &records {
+            out.op(Op::Put(key, value))?;
+        }
         self.drop_others(latest, version, roots, &keep, &mut out)?;
         // What one of a root's batches made and a later one dropped is used by nobody.
         for batch in &keep {
@@ -69,9 +73,6 @@ impl NodeDb {
         new.range = Some((meta.range.map_or(version, |(earliest, _)| earliest), version));
         new.multipart = None;
         let mut batch = out.into_batch();
-        for (key, value) in &records {
-            batch.put(key, value);
-        }
         batch.put(keys::META, &new.encode());
         self.kv().write(&batch, Durability::Synced)?;
         *meta = new;
@@ -89,7 +90,8 @@ impl NodeDb {
         while let Some((v, hash)) = base
             && v == root.version
         {
-            base = self.record(&Root { hash, ..*root })?.and_then(|r| r.base);
+            let record = self.record(&Root { hash, ..*root })?;
+            base = record.ok_or(DbError::Corrupt { what: "chain of roots" })?.base;
         }
         let (v, hash) = base.unwrap_or((root.version, base_prims::Hash::EMPTY));
         let log = match self.write_log(&Root { version: v, hash, ..*root }, root) {
@@ -107,6 +109,39 @@ impl NodeDb {
             Some(bytes) => record::decode_ids(&bytes),
             None => Ok(Vec::new()),
         }
+    }
+
+    /// Drops batches that belong to no root, of versions that are not final: what an interrupted [`NodeDb::finalize`]
+    /// had not dropped yet.
+    pub(crate) fn drop_orphans(&self, latest: Option<u64>) -> Result<(), DbError> {
+        let from = latest.map_or(Some(0), |l| l.checked_add(1)).unwrap_or(u64::MAX);
+        let mut batches = Vec::new();
+        self.kv().scan(
+            &keys::version(keys::BATCH, from),
+            Some(&[keys::BATCH + 1]),
+            Order::Forward,
+            &mut |key, _| {
+                batches.extend(keys::version_of(key).zip(keys::batch_of(key)));
+                ControlFlow::Continue(())
+            },
+        )?;
+        let mut out = Sliced::new(self.kv());
+        let mut used: Option<(u64, BTreeSet<u16>)> = None;
+        for (version, batch) in batches {
+            if used.as_ref().is_none_or(|(v, _)| *v != version) {
+                let mut own = BTreeSet::new();
+                for root in self.roots(version)? {
+                    own.extend(self.record(&root)?.map(|r| r.batches).unwrap_or_default());
+                }
+                used = Some((version, own));
+            }
+            if used.as_ref().is_some_and(|(_, own)| !own.contains(&batch)) {
+                out.delete_prefix(&keys::batch(keys::NODE, version, batch))?;
+                out.op(Op::Delete(&keys::batch(keys::BATCH, version, batch)))?;
+            }
+        }
+        out.flush()?;
+        Ok(())
     }
 
     /// Drops all roots and batches of versions after `latest` up to `version` that are not kept.
@@ -145,7 +180,8 @@ impl NodeDb {
         })?;
         // Roots go before their nodes, and a batch's own record after its nodes: a crash between slices leaves no root
         // without nodes, and no batch that nobody knows of.
-        let (batch_records, roots): (Vec<_>, Vec<_>) = drop.into_iter().partition(|key| key.first() == Some(&keys::BATCH));
+        let (batch_records, roots): (Vec<_>, Vec<_>) =
+            drop.into_iter().partition(|key| key.first() == Some(&keys::BATCH));
         for key in roots {
             out.op(Op::Delete(&key))?;
         }

@@ -1,6 +1,7 @@
 //! Looking after a database: sizes, checking, compaction, another namespace.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::ops::ControlFlow;
 
 use base_kv::{Batch, Durability, KvStats, KvStore, Order};
@@ -38,7 +39,7 @@ pub struct CheckReport {
     pub nodes: u64,
     /// Nodes that are missing, cannot be read, or have another hash.
     pub bad: Vec<NodeId>,
-    /// Nodes that no root leads to.
+    /// Nodes of final versions that no root leads to. Versions that are not final may hold what their finalization drops.
     pub leaked: u64,
 }
 
@@ -81,7 +82,7 @@ impl NodeDb {
     /// If the store fails; what is wrong with the contents is in the report.
     pub fn check(&self, progress: &mut dyn FnMut(u64) -> ControlFlow<()>) -> Result<CheckReport, DbError> {
         let mut out = CheckReport::default();
-        let mut seen = BTreeSet::new();
+        let mut seen = BTreeMap::new();
         let mut at = self.first_version()?;
         while let Some(version) = at {
             if progress(version).is_break() {
@@ -97,21 +98,40 @@ impl NodeDb {
             out.versions += 1;
             at = self.next_version(version)?;
         }
+        let latest = self.latest_version();
         self.kv().scan(&[keys::NODE], Some(&[keys::NODE + 1]), Order::Forward, &mut |key, _| {
             let index = key.get(11..15).and_then(|b| b.try_into().ok()).map(u32::from_be_bytes);
             let id = keys::version_of(key).zip(keys::batch_of(key)).zip(index);
-            let known = id.is_some_and(|((version, batch), index)| seen.contains(&NodeId { version, batch, index }));
-            out.leaked += u64::from(!known);
+            let known =
+                id.is_some_and(|((version, batch), index)| seen.contains_key(&NodeId { version, batch, index }));
+            let is_final = keys::version_of(key).is_some_and(|v| latest.is_some_and(|latest| v <= latest));
+            out.leaked += u64::from(is_final && !known);
             ControlFlow::Continue(())
         })?;
         Ok(out)
     }
 
-    fn check_tree(&self, root: NodePtr, seen: &mut BTreeSet<NodeId>, out: &mut CheckReport) -> Result<(), DbError> {
+    fn check_tree(
+        &self,
+        root: NodePtr,
+        seen: &mut BTreeMap<NodeId, Hash>,
+        out: &mut CheckReport,
+    ) -> Result<(), DbError> {
         let mut todo = vec![root];
         while let Some(ptr) = todo.pop() {
-            if !ptr.id.is_stored() || !seen.insert(ptr.id) {
+            if ptr.hash.is_empty_hash() {
                 continue;
+            }
+            match seen.entry(ptr.id) {
+                Entry::Vacant(entry) => {
+                    entry.insert(ptr.hash);
+                }
+                Entry::Occupied(entry) => {
+                    if *entry.get() != ptr.hash {
+                        out.bad.push(ptr.id);
+                    }
+                    continue;
+                }
             }
             out.nodes += 1;
             match self.node(&ptr) {

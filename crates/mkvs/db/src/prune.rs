@@ -9,6 +9,7 @@ use crate::batches::Sliced;
 use crate::db::NodeDb;
 use crate::error::DbError;
 use crate::keys;
+use crate::meta::Meta;
 
 impl NodeDb {
     /// Removes the earliest version: its roots, and every node that only it uses.
@@ -19,8 +20,8 @@ impl NodeDb {
     /// If the version is not the earliest, or is the latest, or the store fails; the removal then goes on when the
     /// database is next opened.
     pub fn prune(&self, version: u64) -> Result<(), DbError> {
+        let mut meta = self.meta();
         {
-            let mut meta = self.meta();
             if let Some(part) = meta.multipart {
                 return Err(DbError::MultipartInProgress(part));
             }
@@ -35,16 +36,24 @@ impl NodeDb {
             let mut new = *meta;
             new.range = Some((next, latest));
             new.pruning = Some(version);
-            self.kv().write(Batch::new().put(keys::META, &new.encode()), Durability::Buffered)?;
             *meta = new;
         }
-        self.finish_pruning(version)
+        self.remove_version(&mut meta, version)
+    }
+
+    /// Goes on with a removal that was cut short.
+    pub(crate) fn finish_pruning(&self, version: u64) -> Result<(), DbError> {
+        self.remove_version(&mut self.meta(), version)
     }
 
     /// Removes what only the version uses. Can be run again after it was cut short at any point.
-    pub(crate) fn finish_pruning(&self, version: u64) -> Result<(), DbError> {
-        let mut meta = self.meta();
-        let mut out = Sliced::new(self.kv());
+    ///
+    /// `meta` says already that the version is gone and that its removal has begun; that is written first if the removal
+    /// takes more than one write.
+    fn remove_version(&self, meta: &mut Meta, version: u64) -> Result<(), DbError> {
+        let mut begun = Batch::new();
+        begun.put(keys::META, &meta.encode());
+        let mut out = Sliced::with_preamble(self.kv(), begun);
         let next = meta.range.map(|(earliest, _)| earliest);
         let next_roots = match next {
             Some(next) => self.roots(next)?,
@@ -67,10 +76,12 @@ impl NodeDb {
                 }
                 followed = true;
                 for batch in record.batches {
-                    for id in self.unused_after(after.version, batch)? {
-                        if id.version <= version {
-                            out.op(Op::Delete(&keys::node(&id)))?;
-                        }
+                    // In key order, which the engine likes.
+                    let mut unused = self.unused_after(after.version, batch)?;
+                    unused.retain(|id| id.version <= version);
+                    unused.sort_unstable();
+                    for id in unused {
+                        out.op(Op::Delete(&keys::node(&id)))?;
                     }
                     used_up.insert((after.version, batch));
                 }

@@ -244,11 +244,7 @@ impl KvRead for DbTree {
         self.tree.get(key)
     }
 
-    fn iterate(
-        &self,
-        from: &[u8],
-        visit: &mut dyn FnMut(&[u8], &[u8]) -> ControlFlow<()>,
-    ) -> Result<(), TreeError> {
+    fn iterate(&self, from: &[u8], visit: &mut dyn FnMut(&[u8], &[u8]) -> ControlFlow<()>) -> Result<(), TreeError> {
         self.tree.iterate(from, visit)
     }
 }

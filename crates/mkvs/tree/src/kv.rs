@@ -4,6 +4,9 @@ use std::ops::ControlFlow;
 
 use crate::error::TreeError;
 
+/// Gets key and value of each pair of an iteration and says whether to go on.
+pub type Visit<'a> = &'a mut dyn FnMut(&[u8], &[u8]) -> ControlFlow<()>;
+
 /// Reading an ordered map of byte strings.
 pub trait KvRead {
     /// The value of a key.
@@ -16,11 +19,7 @@ pub trait KvRead {
     ///
     /// # Errors
     /// If the store fails.
-    fn iterate(
-        &self,
-        from: &[u8],
-        visit: &mut dyn FnMut(&[u8], &[u8]) -> ControlFlow<()>,
-    ) -> Result<(), TreeError>;
+    fn iterate(&self, from: &[u8], visit: Visit<'_>) -> Result<(), TreeError>;
 }
 
 /// Writing an ordered map of byte strings.
@@ -75,11 +74,7 @@ forward_write!(&mut T, Box<T>);
 ///
 /// # Errors
 /// If the store fails.
-pub fn scan_prefix(
-    store: &(impl KvRead + ?Sized),
-    prefix: &[u8],
-    visit: &mut dyn FnMut(&[u8], &[u8]) -> ControlFlow<()>,
-) -> Result<(), TreeError> {
+pub fn scan_prefix(store: &(impl KvRead + ?Sized), prefix: &[u8], visit: Visit<'_>) -> Result<(), TreeError> {
     store.iterate(prefix, &mut |k, v| if k.starts_with(prefix) { visit(k, v) } else { ControlFlow::Break(()) })
 }
 

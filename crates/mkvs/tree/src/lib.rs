@@ -39,14 +39,14 @@ pub mod writelog;
 pub use commit::{Committed, Executor, NewNodes, Sequential};
 pub use cursor::Cursor;
 pub use error::{LoadError, TreeError};
-pub use kv::{KvRead, KvWrite, prefix_end, scan_prefix};
+pub use kv::{KvRead, KvWrite, Visit, prefix_end, scan_prefix};
 pub use node::{Inner, Label, Leaf, Link, NodeId, NodePtr, NodeRef, Side};
 pub use overlay::{Changes, Overlay};
 pub use proof::Proof;
 pub use stored::StoredError;
+pub use sync::{Root, RootType};
 pub use tree::{Hint, NoSource, NodeSource, Retention, Tree};
 pub use wire::WireError;
-pub use sync::{Root, RootType};
 pub use writelog::{LogEntry, WriteLog};
 
 /// Longest key in bytes: a key's length in bits must fit 16 bits (`go/storage/mkvs/node/depth.go`).

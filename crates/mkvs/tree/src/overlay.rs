@@ -154,11 +154,7 @@ impl<B: KvRead> KvRead for Overlay<B> {
         }
     }
 
-    fn iterate(
-        &self,
-        from: &[u8],
-        visit: &mut dyn FnMut(&[u8], &[u8]) -> ControlFlow<()>,
-    ) -> Result<(), TreeError> {
+    fn iterate(&self, from: &[u8], visit: &mut dyn FnMut(&[u8], &[u8]) -> ControlFlow<()>) -> Result<(), TreeError> {
         let mut own = self.changes.0.range::<[u8], _>((Bound::Included(from), Bound::Unbounded)).peekable();
         let mut stopped = false;
         self.base.iterate(from, &mut |key, value| {

@@ -152,8 +152,8 @@ impl<'t> Server<'t> {
         if tree.root != self.root {
             return Err("mkvs: invalid root".into());
         }
-        let builder = crate::proof::Builder::new(version)
-            .ok_or_else(|| format!("mkvs: unsupported proof version: {version}"))?;
+        let builder =
+            crate::proof::Builder::new(version).ok_or_else(|| format!("mkvs: unsupported proof version: {version}"))?;
         Ok(builder.with_limit(self.limit))
     }
 }

@@ -7,12 +7,12 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use base_prims::Hash;
 
+use crate::bits;
 use crate::cursor::Cursor;
 use crate::error::{LoadError, TreeError};
 use crate::kv::KvRead;
 use crate::node::{Inner, Leaf, Link, NodeId, NodePtr, NodeRef, Side};
 use crate::writelog::Pending;
-use crate::bits;
 
 /// Why a node is wanted, so that a remote source can fetch more than one node at once.
 #[derive(Clone, Copy, Debug)]
@@ -271,11 +271,7 @@ impl KvRead for Tree {
         Ok(self.find(key, Hint::Get { key, siblings: false }, false)?.map(|leaf| leaf.value().to_vec()))
     }
 
-    fn iterate(
-        &self,
-        from: &[u8],
-        visit: &mut dyn FnMut(&[u8], &[u8]) -> ControlFlow<()>,
-    ) -> Result<(), TreeError> {
+    fn iterate(&self, from: &[u8], visit: &mut dyn FnMut(&[u8], &[u8]) -> ControlFlow<()>) -> Result<(), TreeError> {
         let mut cursor = self.cursor();
         cursor.seek(from)?;
         while let Some(leaf) = cursor.leaf() {

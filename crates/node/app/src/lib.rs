@@ -18,4 +18,4 @@ mod store;
 
 pub use app::NodeApp;
 pub use services::{NodeOptions, build_mux};
-pub use store::{Change, MemoryStore, StateStore, StoreError};
+pub use store::{Change, DbStore, MemoryStore, StateStore, StoreError};

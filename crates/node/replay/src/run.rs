@@ -15,7 +15,7 @@ use comet_chain::{
 };
 use node_app::{Change, NodeApp, NodeOptions, StateStore, build_mux};
 use serde_json::{Value, json};
-use wire_cometbft::{abci::AbciResponses, block::Block, validators::ValidatorSet};
+use wire_cometbft::{Message as _, abci::AbciResponses, block::Block, validators::ValidatorSet};
 use wire_consensus::genesis::{Document, comet};
 
 use crate::{

@@ -7,8 +7,7 @@ use base_crypto::{blacklist::Blacklist, context};
 use base_prims::{EPOCH_INVALID, Epoch, Hash, Namespace, PublicKey, RawSignature};
 
 use crate::{
-    Invalid, invalid, keymanager::verify_raw, signed::Signature, tee::EnclaveIdentity,
-    transaction::Costs, typed_event,
+    Invalid, invalid, keymanager::verify_raw, signed::Signature, tee::EnclaveIdentity, transaction::Costs, typed_event,
 };
 
 pub mod rpc;
@@ -61,11 +60,8 @@ pub struct Parameters {
 impl Parameters {
     /// The parameters that a genesis document with a section for the extension, or the upgrade `consensus240`, installs.
     pub fn defaults() -> Self {
-        let costs = [GAS_OP_CREATE, GAS_OP_UPDATE, GAS_OP_APPLY, GAS_OP_CONFIRM]
-            .map(|op| (op.to_owned(), 1000));
-        Self {
-            gas_costs: costs.into(),
-        }
+        let costs = [GAS_OP_CREATE, GAS_OP_UPDATE, GAS_OP_APPLY, GAS_OP_CONFIRM].map(|op| (op.to_owned(), 1000));
+        Self { gas_costs: costs.into() }
     }
 }
 
@@ -149,10 +145,7 @@ impl Status {
         if self.committee.is_empty() {
             HandoffKind::DealingPhase
         } else if self.committee.len() == self.applications.len()
-            && self
-                .committee
-                .iter()
-                .all(|n| self.applications.contains_key(n))
+            && self.committee.iter().all(|n| self.applications.contains_key(n))
         {
             HandoffKind::CommitteeUnchanged
         } else {
@@ -217,18 +210,11 @@ impl PolicySgx {
             invalid!("{CONTEXT} ID changed from {} to {}", old.id, new.id);
         }
         if old.runtime_id != new.runtime_id {
-            invalid!(
-                "{CONTEXT} runtime ID changed from {} to {}",
-                old.runtime_id,
-                new.runtime_id
-            );
+            invalid!("{CONTEXT} runtime ID changed from {} to {}", old.runtime_id, new.runtime_id);
         }
         let next = prev.serial.wrapping_add(1);
         if self.serial != next {
-            invalid!(
-                "{CONTEXT} serial number must be {next} and not {}",
-                self.serial
-            );
+            invalid!("{CONTEXT} serial number must be {next} and not {}", self.serial);
         }
         Ok(())
     }
@@ -249,11 +235,7 @@ impl SignedPolicySgx {
     ///
     /// # Errors
     /// Says what is wrong.
-    pub fn verify(
-        &self,
-        previous: Option<&PolicySgx>,
-        blacklist: &Blacklist,
-    ) -> Result<(), Invalid> {
+    pub fn verify(&self, previous: Option<&PolicySgx>, blacklist: &Blacklist) -> Result<(), Invalid> {
         const CONTEXT: &str = "SGX policy: sanity check failed:";
         self.policy.validate(previous)?;
         let raw = cbor::to_vec(&self.policy);
@@ -262,13 +244,7 @@ impl SignedPolicySgx {
             if blacklist.contains(key.as_bytes()) {
                 invalid!("{CONTEXT} signature's public key {key} is invalid");
             }
-            if !verify_raw(
-                key,
-                &context::CHURP_POLICY,
-                &raw,
-                s.signature.as_bytes(),
-                blacklist,
-            ) {
+            if !verify_raw(key, &context::CHURP_POLICY, &raw, s.signature.as_bytes(), blacklist) {
                 invalid!("{CONTEXT} policy signature from {key} is invalid");
             }
         }
@@ -283,11 +259,7 @@ fn validate_policy_identity(policy: &SignedPolicySgx, identity: &Identity) -> Re
         invalid!("policy ID mismatch: got {}, expected {}", got.id, want.id);
     }
     if got.runtime_id != want.runtime_id {
-        invalid!(
-            "policy runtime ID mismatch: got {}, expected {}",
-            got.runtime_id,
-            want.runtime_id
-        );
+        invalid!("policy runtime ID mismatch: got {}, expected {}", got.runtime_id, want.runtime_id);
     }
     Ok(())
 }
@@ -325,10 +297,7 @@ impl CreateRequest {
             invalid!("unsupported suite, ID {}", self.suite_id);
         }
         if self.threshold > MAX_THRESHOLD {
-            invalid!(
-                "threshold too large: got {}, max {MAX_THRESHOLD}",
-                self.threshold
-            );
+            invalid!("threshold too large: got {}, max {MAX_THRESHOLD}", self.threshold);
         }
         validate_policy_identity(&self.policy, &self.identity)
     }
@@ -360,9 +329,7 @@ impl UpdateRequest {
         if self.extra_shares.is_none() && self.handoff_interval.is_none() && self.policy.is_none() {
             invalid!("update config should not be empty");
         }
-        self.policy
-            .as_ref()
-            .map_or(Ok(()), |p| validate_policy_identity(p, &self.identity))
+        self.policy.as_ref().map_or(Ok(()), |p| validate_policy_identity(p, &self.identity))
     }
 }
 
@@ -414,10 +381,7 @@ impl SignedApplicationRequest {
     /// # Errors
     /// If it is not by that key.
     pub fn verify_rak(&self, rak: &PublicKey, blacklist: &Blacklist) -> Result<(), Invalid> {
-        let (context, raw) = (
-            &context::CHURP_APPLICATION_REQUEST,
-            cbor::to_vec(&self.application),
-        );
+        let (context, raw) = (&context::CHURP_APPLICATION_REQUEST, cbor::to_vec(&self.application));
         if !verify_raw(rak, context, &raw, self.signature.as_bytes(), blacklist) {
             invalid!("RAK signature verification failed");
         }
@@ -431,10 +395,7 @@ impl SignedConfirmationRequest {
     /// # Errors
     /// If it is not by that key.
     pub fn verify_rak(&self, rak: &PublicKey, blacklist: &Blacklist) -> Result<(), Invalid> {
-        let (context, raw) = (
-            &context::CHURP_CONFIRMATION_REQUEST,
-            cbor::to_vec(&self.confirmation),
-        );
+        let (context, raw) = (&context::CHURP_CONFIRMATION_REQUEST, cbor::to_vec(&self.confirmation));
         if !verify_raw(rak, context, &raw, self.signature.as_bytes(), blacklist) {
             invalid!("RAK signature verification failed");
         }

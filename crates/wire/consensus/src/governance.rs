@@ -57,13 +57,13 @@ impl ProposalContent {
             (None, false) => {}
         }
         match (&self.upgrade, &self.cancel_upgrade, &self.change_parameters) {
-            (Some(u), None, None) => u
-                .validate_basic()
-                .map_err(|e| Invalid::new(format!("upgrade proposal validation failed: {e}"))),
+            (Some(u), None, None) => {
+                u.validate_basic().map_err(|e| Invalid::new(format!("upgrade proposal validation failed: {e}")))
+            }
             (None, Some(_), None) => Ok(()),
-            (None, None, Some(c)) => c.validate_basic().map_err(|e| {
-                Invalid::new(format!("change parameters proposal validation failed: {e}"))
-            }),
+            (None, None, Some(c)) => c
+                .validate_basic()
+                .map_err(|e| Invalid::new(format!("change parameters proposal validation failed: {e}"))),
             (None, None, None) => invalid!("proposal content has no fields set"),
             _ => invalid!("proposal content has multiple fields set"),
         }
@@ -189,10 +189,7 @@ pub struct Proposal {
 impl Proposal {
     /// Sum of the stake that voted.
     pub fn voted_sum(&self) -> Quantity {
-        self.results
-            .iter()
-            .flatten()
-            .fold(Quantity::ZERO, |sum, (_, q)| sum.add(q))
+        self.results.iter().flatten().fold(Quantity::ZERO, |sum, (_, q)| sum.add(q))
     }
 
     /// Decides an active proposal whose votes are counted: it passes if there are votes for it and their percentage
@@ -200,22 +197,12 @@ impl Proposal {
     ///
     /// # Errors
     /// If the proposal is not active, votes are not counted, the total is zero or below the votes.
-    pub fn close(
-        &mut self,
-        total_voting_stake: &Quantity,
-        stake_threshold: u8,
-    ) -> Result<(), Invalid> {
+    pub fn close(&mut self, total_voting_stake: &Quantity, stake_threshold: u8) -> Result<(), Invalid> {
         const CONTEXT: &str = "invalid closing proposal state";
         if self.state != ProposalState::ACTIVE {
-            invalid!(
-                "{CONTEXT}: expected: {}, got: {}",
-                ProposalState::ACTIVE,
-                self.state
-            );
+            invalid!("{CONTEXT}: expected: {}, got: {}", ProposalState::ACTIVE, self.state);
         }
-        let Some(results) = &self.results else {
-            invalid!("{CONTEXT}: results not initialized")
-        };
+        let Some(results) = &self.results else { invalid!("{CONTEXT}: results not initialized") };
         if total_voting_stake.is_zero() {
             invalid!("{CONTEXT}: total voting stake is zero");
         }
@@ -231,22 +218,14 @@ impl Proposal {
             .quo(total_voting_stake)
             .map_err(|e| Invalid::new(format!("{CONTEXT}: {e}")))?;
         let passed = !yes.is_zero() && percentage >= Quantity::from(u64::from(stake_threshold));
-        self.state = if passed {
-            ProposalState::PASSED
-        } else {
-            ProposalState::REJECTED
-        };
+        self.state = if passed { ProposalState::PASSED } else { ProposalState::REJECTED };
         Ok(())
     }
 }
 
 /// The upgrades that accepted proposals have scheduled at `epoch` or later, with the proposals' numbers.
 pub fn pending_upgrades(proposals: &[Proposal], epoch: Epoch) -> Vec<(u64, Descriptor)> {
-    let passed = || {
-        proposals
-            .iter()
-            .filter(|p| p.state == ProposalState::PASSED)
-    };
+    let passed = || proposals.iter().filter(|p| p.state == ProposalState::PASSED);
     let mut pending: Vec<_> = passed()
         .filter_map(|p| p.content.upgrade.as_ref().map(|u| (p.id, u.clone())))
         .filter(|(_, u)| u.epoch >= epoch)
@@ -396,14 +375,8 @@ impl ParameterChanges {
         set(&mut p.voting_period, &self.voting_period);
         set(&mut p.stake_threshold, &self.stake_threshold);
         set(&mut p.upgrade_min_epoch_diff, &self.upgrade_min_epoch_diff);
-        set(
-            &mut p.upgrade_cancel_min_epoch_diff,
-            &self.upgrade_cancel_min_epoch_diff,
-        );
-        set(
-            &mut p.enable_change_parameters_proposal,
-            &self.enable_change_parameters_proposal,
-        );
+        set(&mut p.upgrade_cancel_min_epoch_diff, &self.upgrade_cancel_min_epoch_diff);
+        set(&mut p.enable_change_parameters_proposal, &self.enable_change_parameters_proposal);
     }
 }
 
@@ -411,11 +384,7 @@ impl ParameterChanges {
 ///
 /// # Errors
 /// Names the first proposal that is out of order.
-pub fn sanity_check_proposals(
-    proposals: &[Proposal],
-    epoch: Epoch,
-    deposits: &Quantity,
-) -> Result<(), Invalid> {
+pub fn sanity_check_proposals(proposals: &[Proposal], epoch: Epoch, deposits: &Quantity) -> Result<(), Invalid> {
     let mut active_deposits = Quantity::ZERO;
     for p in proposals {
         let id = p.id;
@@ -446,9 +415,7 @@ pub fn sanity_check_proposals(
         active_deposits.add_assign(&p.deposit);
     }
     if active_deposits != *deposits {
-        invalid!(
-            "sum of active proposals deposits ({active_deposits}) doesn't match governance deposit ({deposits})"
-        );
+        invalid!("sum of active proposals deposits ({active_deposits}) doesn't match governance deposit ({deposits})");
     }
     Ok(())
 }
@@ -475,22 +442,15 @@ pub fn sanity_check_pending_upgrades<'a>(
 ) -> Result<(), Invalid> {
     let mut epochs = Vec::new();
     for up in upgrades {
-        up.validate_basic().map_err(|e| {
-            Invalid::new(format!(
-                "pending upgrade {}: descriptor validation failure: {e}",
-                up.handler
-            ))
-        })?;
+        up.validate_basic()
+            .map_err(|e| Invalid::new(format!("pending upgrade {}: descriptor validation failure: {e}", up.handler)))?;
         if up.epoch < epoch {
             invalid!("pending upgrade {}: past upgrade epoch", up.handler);
         }
         epochs.push(up.epoch);
     }
     epochs.sort_unstable();
-    if let Some(pair) = epochs
-        .windows(2)
-        .find(|w| w[0].abs_diff(w[1]) < p.upgrade_min_epoch_diff)
-    {
+    if let Some(pair) = epochs.windows(2).find(|w| w[0].abs_diff(w[1]) < p.upgrade_min_epoch_diff) {
         invalid!(
             "pending upgrades not UpgradeMinEpochDiff({}) apart: {}, {}",
             p.upgrade_min_epoch_diff,
@@ -507,19 +467,12 @@ impl Genesis {
     /// # Errors
     /// Says what is wrong.
     pub fn sanity_check(&self, epoch: Epoch, deposits: &Quantity) -> Result<(), Invalid> {
-        let failed = |what: &'static str| {
-            move |e: Invalid| Invalid::new(format!("governance: {what} sanity check failed: {e}"))
-        };
-        self.parameters
-            .sanity_check()
-            .map_err(failed("parameters"))?;
+        let failed =
+            |what: &'static str| move |e: Invalid| Invalid::new(format!("governance: {what} sanity check failed: {e}"));
+        self.parameters.sanity_check().map_err(failed("parameters"))?;
         sanity_check_proposals(&self.proposals, epoch, deposits).map_err(failed("proposals"))?;
         for p in &self.proposals {
-            let votes = self
-                .vote_entries
-                .get(&p.id)
-                .and_then(Option::as_deref)
-                .unwrap_or_default();
+            let votes = self.vote_entries.get(&p.id).and_then(Option::as_deref).unwrap_or_default();
             sanity_check_votes(p.id, votes).map_err(failed("votes"))?;
         }
         let pending = pending_upgrades(&self.proposals, epoch);

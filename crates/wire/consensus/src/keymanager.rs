@@ -12,8 +12,8 @@ use base_crypto::{
 use base_prims::{Epoch, Namespace, PublicKey, RawSignature};
 
 use crate::{
-    Invalid, churp, invalid, node::X25519PublicKey, signed::Signature, tee::EnclaveIdentity,
-    transaction::Costs, typed_event,
+    Invalid, churp, invalid, node::X25519PublicKey, signed::Signature, tee::EnclaveIdentity, transaction::Costs,
+    typed_event,
 };
 
 pub mod rpc;
@@ -31,11 +31,7 @@ pub const METHOD_PUBLISH_MASTER_SECRET: &str = "keymanager.PublishMasterSecret";
 /// Publishes an ephemeral secret; the body is [`SignedEncryptedEphemeralSecret`].
 pub const METHOD_PUBLISH_EPHEMERAL_SECRET: &str = "keymanager.PublishEphemeralSecret";
 /// All methods.
-pub const METHODS: &[&str] = &[
-    METHOD_UPDATE_POLICY,
-    METHOD_PUBLISH_MASTER_SECRET,
-    METHOD_PUBLISH_EPHEMERAL_SECRET,
-];
+pub const METHODS: &[&str] = &[METHOD_UPDATE_POLICY, METHOD_PUBLISH_MASTER_SECRET, METHOD_PUBLISH_EPHEMERAL_SECRET];
 
 /// Gas operation of [`METHOD_UPDATE_POLICY`].
 pub const GAS_OP_UPDATE_POLICY: &str = "update_policy";
@@ -50,21 +46,13 @@ const MIN_ENCLAVES_PERCENT: usize = 66;
 /// Whether the signature covers `message` in a context without chain separation, by a key that is not refused.
 ///
 /// Signatures of any length but 64 bytes never verify.
-pub fn verify_raw(
-    key: &PublicKey,
-    context: &Context,
-    message: &[u8],
-    signature: &[u8],
-    blacklist: &Blacklist,
-) -> bool {
-    let (Ok(signature), Ok(prepared)) = (
-        <[u8; 64]>::try_from(signature),
-        context::prepare(context, None, None, message),
-    ) else {
+pub fn verify_raw(key: &PublicKey, context: &Context, message: &[u8], signature: &[u8], blacklist: &Blacklist) -> bool {
+    let (Ok(signature), Ok(prepared)) =
+        (<[u8; 64]>::try_from(signature), context::prepare(context, None, None, message))
+    else {
         return false;
     };
-    !blacklist.contains(key.as_bytes())
-        && key.verify_prepared(&prepared, &RawSignature::new(signature))
+    !blacklist.contains(key.as_bytes()) && key.verify_prepared(&prepared, &RawSignature::new(signature))
 }
 
 /// State of a key manager. Source: `go/keymanager/secrets`.
@@ -114,11 +102,7 @@ impl Status {
 
     /// Generation of the next master secret.
     pub fn next_generation(&self) -> u64 {
-        if self.checksum().is_empty() {
-            0
-        } else {
-            self.generation.wrapping_add(1)
-        }
+        if self.checksum().is_empty() { 0 } else { self.generation.wrapping_add(1) }
     }
 
     /// Checks that the master secret may be rotated in the epoch; the first secret always may.
@@ -129,10 +113,7 @@ impl Status {
         if self.next_generation() == 0 {
             return Ok(());
         }
-        let interval = self
-            .policy
-            .as_ref()
-            .map_or(0, |p| p.policy.master_secret_rotation_interval);
+        let interval = self.policy.as_ref().map_or(0, |p| p.policy.master_secret_rotation_interval);
         if interval == 0 {
             invalid!("master secret rotation disabled");
         }
@@ -191,28 +172,15 @@ impl SignedPolicySgx {
             if blacklist.contains(key.as_bytes()) {
                 invalid!("{CONTEXT} signature's public key {key} is invalid");
             }
-            if !verify_raw(
-                key,
-                &context::KEYMANAGER_POLICY,
-                &raw,
-                s.signature.as_bytes(),
-                blacklist,
-            ) {
+            if !verify_raw(key, &context::KEYMANAGER_POLICY, &raw, s.signature.as_bytes(), blacklist) {
                 invalid!("{CONTEXT} signature from {key} is invalid");
             }
         }
-        let Some(Self {
-            policy: current, ..
-        }) = current
-        else {
+        let Some(Self { policy: current, .. }) = current else {
             return Ok(());
         };
         if self.policy.id != current.id {
-            invalid!(
-                "{CONTEXT} runtime ID changed from {} to {}",
-                current.id,
-                self.policy.id
-            );
+            invalid!("{CONTEXT} runtime ID changed from {} to {}", current.id, self.policy.id);
         }
         if current.serial >= self.policy.serial {
             invalid!("{CONTEXT} serial number did not increase");
@@ -247,12 +215,7 @@ impl EncryptedSecret {
         if reks.is_empty() {
             invalid!("{CONTEXT} has to be encrypted with at least one key");
         }
-        if self
-            .ciphertexts
-            .iter()
-            .flatten()
-            .any(|(key, _)| !reks.contains(key))
-        {
+        if self.ciphertexts.iter().flatten().any(|(key, _)| !reks.contains(key)) {
             invalid!("{CONTEXT} is encrypted with an unknown key");
         }
         let count = self.ciphertexts.as_ref().map_or(0, BTreeMap::len);
@@ -314,10 +277,7 @@ impl SignedEncryptedMasterSecret {
         const CONTEXT: &str = "keymanager: sanity check failed: master secret contains an invalid";
         let s = &self.secret;
         if s.generation != generation {
-            invalid!(
-                "{CONTEXT} generation: (expected: {generation}, got: {})",
-                s.generation
-            );
+            invalid!("{CONTEXT} generation: (expected: {generation}, got: {})", s.generation);
         }
         if s.epoch != epoch {
             invalid!("{CONTEXT} epoch: (expected: {epoch}, got: {})", s.epoch);
@@ -352,8 +312,7 @@ impl SignedEncryptedEphemeralSecret {
         rak: &PublicKey,
         blacklist: &Blacklist,
     ) -> Result<(), Invalid> {
-        const CONTEXT: &str =
-            "keymanager: sanity check failed: ephemeral secret contains an invalid";
+        const CONTEXT: &str = "keymanager: sanity check failed: ephemeral secret contains an invalid";
         let s = &self.secret;
         if s.epoch != epoch {
             invalid!("{CONTEXT} epoch: (expected: {epoch}, got: {})", s.epoch);
@@ -419,10 +378,7 @@ impl SignedInitResponse {
     /// # Errors
     /// If it is not by that key.
     pub fn verify(&self, rak: &PublicKey, blacklist: &Blacklist) -> Result<(), Invalid> {
-        let (context, raw) = (
-            &context::KEYMANAGER_INIT_RESPONSE,
-            cbor::to_vec(&self.init_response),
-        );
+        let (context, raw) = (&context::KEYMANAGER_INIT_RESPONSE, cbor::to_vec(&self.init_response));
         if !verify_raw(rak, context, &raw, bytes(&self.signature), blacklist) {
             invalid!("keymanager: invalid initialization response signature");
         }
@@ -461,16 +417,9 @@ impl Genesis {
 pub fn sanity_check_statuses(statuses: &[Status], blacklist: &Blacklist) -> Result<(), Invalid> {
     for status in statuses {
         if !status.id.is_key_manager() {
-            invalid!(
-                "keymanager: sanity check failed: key manager runtime ID {} is invalid",
-                status.id
-            );
+            invalid!("keymanager: sanity check failed: key manager runtime ID {} is invalid", status.id);
         }
-        if let Some(node) = status
-            .nodes()
-            .iter()
-            .find(|n| blacklist.contains(n.as_bytes()))
-        {
+        if let Some(node) = status.nodes().iter().find(|n| blacklist.contains(n.as_bytes())) {
             invalid!("keymanager: sanity check failed: key manager node ID {node} is invalid");
         }
         if let Some(policy) = &status.policy {

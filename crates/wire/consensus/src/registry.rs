@@ -323,9 +323,9 @@ pub struct RuntimeAdmissionPolicy {
     /// Nodes of the listed entities.
     #[codec(omitempty)]
     pub entity_whitelist: Option<EntityWhitelist>,
-    /// Further policies by role.
+    /// Further policies by role. An empty map counts as a policy where the descriptor is validated.
     #[codec(omitempty)]
-    pub per_role: BTreeMap<Roles, PerRoleAdmissionPolicy>,
+    pub per_role: Option<BTreeMap<Roles, PerRoleAdmissionPolicy>>,
 }
 
 /// Entities whose nodes may register.
@@ -397,11 +397,13 @@ impl NodeStatus {
         self.freeze_end_time > 0
     }
 
-    /// Whether the node may not be elected for the runtime.
+    /// Whether the node may not be elected for the runtime: it is frozen or failed too often.
     pub fn is_suspended(&self, runtime: &Namespace, epoch: Epoch) -> bool {
-        self.faults
-            .get(runtime)
-            .is_some_and(|f| f.suspended_until > 0 && epoch < f.suspended_until)
+        self.is_frozen()
+            || self
+                .faults
+                .get(runtime)
+                .is_some_and(|f| f.suspended_until > 0 && epoch < f.suspended_until)
     }
 }
 

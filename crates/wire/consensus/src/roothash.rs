@@ -14,15 +14,14 @@ mod tests;
 
 pub use block::{Block, Header, HeaderType, Timestamp};
 pub use commitment::{
-    ComputeResultsHeader, ExecutorCommitment, ExecutorCommitmentFailure, ExecutorCommitmentHeader,
-    Proposal, ProposalHeader,
+    ComputeResultsHeader, ExecutorCommitment, ExecutorCommitmentFailure, ExecutorCommitmentHeader, Proposal,
+    ProposalHeader, Verifier,
 };
 pub use evidence::{EquivocationExecutorEvidence, EquivocationProposalEvidence, Evidence};
 pub use genesis::{Genesis, GenesisRuntimeState, ParameterChanges, Parameters};
 pub use liveness::LivenessStatistics;
 pub use message::{
-    GovernanceMessage, IncomingMessage, IncomingMessageQueueMeta, Message, RegistryMessage,
-    StakingMessage,
+    GovernanceMessage, IncomingMessage, IncomingMessageQueueMeta, Message, RegistryMessage, StakingMessage,
 };
 pub use pool::{Pool, SchedulerCommitment};
 
@@ -300,10 +299,7 @@ pub struct InMessageQueueRequest {
 ///
 /// # Errors
 /// The code of the limit that is exceeded.
-pub fn validate_runtime_parameters(
-    runtime: &Runtime,
-    params: &Parameters,
-) -> Result<(), &'static ErrorCode> {
+pub fn validate_runtime_parameters(runtime: &Runtime, params: &Parameters) -> Result<(), &'static ErrorCode> {
     if runtime.executor.max_messages > params.max_runtime_messages {
         return Err(&codes::MAX_MESSAGES_TOO_BIG);
     }

@@ -54,10 +54,7 @@ fn validate_version(what: &str, v: &Version) -> Result<(), Invalid> {
 /// If the name is too short or too long.
 pub fn validate_handler_name(name: &str) -> Result<(), Invalid> {
     if !(MIN_HANDLER_BYTES..=MAX_HANDLER_BYTES).contains(&name.len()) {
-        invalid!(
-            "invalid length: {} (min: {MIN_HANDLER_BYTES} max: {MAX_HANDLER_BYTES})",
-            name.len()
-        );
+        invalid!("invalid length: {} (min: {MIN_HANDLER_BYTES} max: {MAX_HANDLER_BYTES})", name.len());
     }
     Ok(())
 }
@@ -82,10 +79,7 @@ impl Descriptor {
             .and_then(|()| validate_version("runtime committee", &t.runtime_committee_protocol))
             .map_err(|e| Invalid::new(format!("invalid upgrade descriptor target version: {e}")))?;
         if !(MIN_EPOCH..=MAX_EPOCH).contains(&self.epoch) {
-            invalid!(
-                "invalid upgrade descriptor epoch: {} (min: {MIN_EPOCH} max: {MAX_EPOCH})",
-                self.epoch
-            );
+            invalid!("invalid upgrade descriptor epoch: {} (min: {MIN_EPOCH} max: {MAX_EPOCH})", self.epoch);
         }
         Ok(())
     }
@@ -119,11 +113,7 @@ pub struct PendingUpgrade {
 impl PendingUpgrade {
     /// A record of an upgrade whose epoch has not come.
     pub fn new(descriptor: Descriptor) -> Self {
-        Self {
-            v: LATEST_PENDING_VERSION,
-            descriptor: Some(descriptor),
-            ..Self::default()
-        }
+        Self { v: LATEST_PENDING_VERSION, descriptor: Some(descriptor), ..Self::default() }
     }
 
     /// Whether all stages are done.
@@ -147,12 +137,7 @@ mod tests {
     use super::*;
 
     fn valid() -> Descriptor {
-        Descriptor {
-            v: 1,
-            handler: "empty".to_owned(),
-            target: PROTOCOLS,
-            epoch: 42,
-        }
+        Descriptor { v: 1, handler: "empty".to_owned(), target: PROTOCOLS, epoch: 42 }
     }
 
     #[test]
@@ -164,19 +149,11 @@ mod tests {
             ("descriptor version: 2", |d| d.v = 2),
             ("invalid length: 2", |d| d.handler = "ab".to_owned()),
             ("invalid length: 33", |d| d.handler = "x".repeat(33)),
-            ("consensus protocol version: 0.0.0", |d| {
-                d.target.consensus_protocol = Version::default()
-            }),
-            ("runtime host protocol version", |d| {
-                d.target.runtime_host_protocol = Version::default()
-            }),
-            ("runtime committee protocol version", |d| {
-                d.target.runtime_committee_protocol = Version::default()
-            }),
+            ("consensus protocol version: 0.0.0", |d| d.target.consensus_protocol = Version::default()),
+            ("runtime host protocol version", |d| d.target.runtime_host_protocol = Version::default()),
+            ("runtime committee protocol version", |d| d.target.runtime_committee_protocol = Version::default()),
             ("descriptor epoch: 0", |d| d.epoch = 0),
-            ("descriptor epoch: 18446744073709551615", |d| {
-                d.epoch = EPOCH_INVALID
-            }),
+            ("descriptor epoch: 18446744073709551615", |d| d.epoch = EPOCH_INVALID),
         ];
         for (text, change) in cases {
             let mut d = valid();
@@ -198,23 +175,11 @@ mod tests {
 
     #[test]
     fn bytes_are_canonical() {
-        let d = Descriptor {
-            v: 1,
-            handler: "abc".to_owned(),
-            target: ProtocolVersions::default(),
-            epoch: 7,
-        };
-        let target = b"\xa3\x72consensus_protocol\xa0\x75runtime_host_protocol\xa0\x78\x1aruntime_committee_protocol\xa0";
-        let want = [
-            &b"\xa4\x61v\x01\x65epoch\x07\x66target"[..],
-            target,
-            b"\x67handler\x63abc",
-        ]
-        .concat();
+        let d = Descriptor { v: 1, handler: "abc".to_owned(), target: ProtocolVersions::default(), epoch: 7 };
+        let target =
+            b"\xa3\x72consensus_protocol\xa0\x75runtime_host_protocol\xa0\x78\x1aruntime_committee_protocol\xa0";
+        let want = [&b"\xa4\x61v\x01\x65epoch\x07\x66target"[..], target, b"\x67handler\x63abc"].concat();
         assert_eq!(base_codec::cbor::to_vec(&d), want);
-        assert_eq!(
-            base_codec::cbor::from_slice::<Descriptor>(&want).unwrap(),
-            d
-        );
+        assert_eq!(base_codec::cbor::from_slice::<Descriptor>(&want).unwrap(), d);
     }
 }

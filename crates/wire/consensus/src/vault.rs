@@ -28,13 +28,9 @@ pub const GAS_OP_CANCEL_ACTION: &str = "cancel_action";
 
 /// The gas costs of [`Parameters::defaults`].
 pub fn default_gas_costs() -> Costs {
-    [
-        (GAS_OP_CREATE, 10_000),
-        (GAS_OP_AUTHORIZE_ACTION, 5_000),
-        (GAS_OP_CANCEL_ACTION, 5_000),
-    ]
-    .map(|(op, gas)| (op.to_owned(), gas))
-    .into()
+    [(GAS_OP_CREATE, 10_000), (GAS_OP_AUTHORIZE_ACTION, 5_000), (GAS_OP_CANCEL_ACTION, 5_000)]
+        .map(|(op, gas)| (op.to_owned(), gas))
+        .into()
 }
 
 /// The section `vault` of a genesis document. Source: `go/vault/api`.
@@ -60,9 +56,7 @@ impl Genesis {
     /// # Errors
     /// If the parameters are out of range.
     pub fn sanity_check(&self) -> Result<(), Invalid> {
-        self.parameters
-            .sanity_check()
-            .map_err(|e| Invalid::new(format!("vault: sanity check failed: {e}")))
+        self.parameters.sanity_check().map_err(|e| Invalid::new(format!("vault: sanity check failed: {e}")))
     }
 }
 
@@ -83,11 +77,7 @@ pub struct Parameters {
 impl Parameters {
     /// The parameters that the upgrade `consensus240` installs.
     pub fn defaults() -> Self {
-        Self {
-            enabled: true,
-            max_authority_addresses: 32,
-            gas_costs: default_gas_costs(),
-        }
+        Self { enabled: true, max_authority_addresses: 32, gas_costs: default_gas_costs() }
     }
 
     /// Checks the parameters.
@@ -212,10 +202,7 @@ impl Authority {
             invalid!("threshold is larger than the number of addresses");
         }
         if addresses.len() > usize::from(max) {
-            invalid!(
-                "too many addresses in authority (max: {max} got: {})",
-                addresses.len()
-            );
+            invalid!("too many addresses in authority (max: {max} got: {})", addresses.len());
         }
         let mut seen = BTreeSet::new();
         if let Some(a) = addresses.iter().find(|a| !seen.insert(**a)) {
@@ -270,11 +257,7 @@ impl AddressState {
             return false;
         }
         let bucket = height.cast_unsigned() / self.withdraw_policy.limit_interval;
-        let wanted = if bucket == self.current_bucket {
-            self.current_amount.add(amount)
-        } else {
-            amount.clone()
-        };
+        let wanted = if bucket == self.current_bucket { self.current_amount.add(amount) } else { amount.clone() };
         if wanted > self.withdraw_policy.limit_amount {
             return false;
         }
@@ -382,14 +365,9 @@ impl ActionUpdateAuthority {
     /// # Errors
     /// If one of them is malformed or there is none.
     pub fn validate(&self, p: &Parameters) -> Result<(), Invalid> {
-        for (kind, authority) in [
-            ("admin", &self.admin_authority),
-            ("suspend", &self.suspend_authority),
-        ] {
+        for (kind, authority) in [("admin", &self.admin_authority), ("suspend", &self.suspend_authority)] {
             if let Some(a) = authority {
-                a.validate(p).map_err(|e| {
-                    Invalid::new(format!("malformed updated {kind} authority: {e}"))
-                })?;
+                a.validate(p).map_err(|e| Invalid::new(format!("malformed updated {kind} authority: {e}")))?;
             }
         }
         if self.admin_authority.is_none() && self.suspend_authority.is_none() {
@@ -435,9 +413,7 @@ impl Action {
         {
             invalid!("malformed address in update withdraw policy");
         }
-        self.update_authority
-            .as_ref()
-            .map_or(Ok(()), |u| u.validate(p))
+        self.update_authority.as_ref().map_or(Ok(()), |u| u.validate(p))
     }
 
     /// Whether two actions have the same bytes.
@@ -505,9 +481,7 @@ impl AuthorizeAction {
         if !self.vault.is_valid() {
             invalid!("invalid vault address");
         }
-        self.action
-            .validate(p)
-            .map_err(|e| Invalid::new(format!("invalid action: {e}")))
+        self.action.validate(p).map_err(|e| Invalid::new(format!("invalid action: {e}")))
     }
 }
 

@@ -15,6 +15,7 @@ use wire_cometbft::validators::ValidatorSet;
 use wire_consensus::entity::{self, Entity};
 use wire_consensus::keymanager::SignedInitResponse;
 use wire_consensus::node::{self, Node};
+use wire_consensus::roothash::Verifier;
 use wire_consensus::signed::{MultiSigned, Signed};
 use wire_consensus::transaction::{SignedTransaction, Transaction};
 use wire_consensus::{beacon, churp, keymanager, registry, roothash};
@@ -301,6 +302,10 @@ impl World {
         let body = tx.body.as_slice();
         // Test networks use the registered test keys; reserved keys stay refused.
         let refused = Blacklist::allowing_test_keys();
+        let verifier = Verifier {
+            chain: &self.context,
+            blacklist: &refused,
+        };
         match tx.method.as_str() {
             registry::METHOD_REGISTER_ENTITY => check_entity(&decode(body)?, counts)?,
             registry::METHOD_REGISTER_NODE => {
@@ -309,7 +314,7 @@ impl World {
             roothash::METHOD_EXECUTOR_COMMIT => {
                 let commit: roothash::ExecutorCommit = decode(body)?;
                 for commitment in commit.commits.iter().flatten() {
-                    if !commitment.verify(&self.context, &commit.id) {
+                    if !commitment.verify(&verifier, &commit.id) {
                         return Err(format!(
                             "the commitment of {} does not verify",
                             commitment.node_id
@@ -319,7 +324,7 @@ impl World {
                     counts.add("signatures");
                     if commitment.header.rak_signature.is_some() {
                         let rak = self.rak(commitment.node_id, commit.id)?;
-                        check_rak(commitment.header.verify_rak(&rak), counts)?;
+                        check_rak(commitment.header.verify_rak(&verifier, &rak), counts)?;
                     }
                 }
             }
@@ -329,11 +334,27 @@ impl World {
             roothash::METHOD_EVIDENCE => {
                 let evidence: roothash::Evidence = decode(body)?;
                 evidence
-                    .validate_basic(&self.context)
+                    .validate_basic(&verifier)
                     .map_err(|e| e.to_string())?;
                 counts.add_many("signatures", 2);
             }
             registry::METHOD_REGISTER_RUNTIME => counts.add("runtime_descriptors"),
+            _ => self.enclave_content(tx, signer, counts)?,
+        }
+        Ok(())
+    }
+
+    /// Policies of key managers, and what their enclaves sign.
+    fn enclave_content(
+        &self,
+        tx: &Transaction,
+        signer: PublicKey,
+        counts: &mut Counts,
+    ) -> Checked<()> {
+        let body = tx.body.as_slice();
+        // Test networks use the registered test keys; reserved keys stay refused.
+        let refused = Blacklist::allowing_test_keys();
+        match tx.method.as_str() {
             keymanager::METHOD_UPDATE_POLICY => {
                 let policy: keymanager::SignedPolicySgx = decode(body)?;
                 policy.verify(None, &refused).map_err(|e| e.to_string())?;

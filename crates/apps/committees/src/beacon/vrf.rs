@@ -104,11 +104,8 @@ fn transition(
     emit_epoch(ctx, future.epoch);
 
     let enough = u64::try_from(vrf_state.pi.len()).unwrap_or(u64::MAX) >= vrf_params.alpha_high_quality_threshold;
-    let alpha = if enough {
-        high_quality_alpha(ctx, future.epoch, &vrf_state)?
-    } else {
-        low_quality_alpha(ctx, future.epoch)
-    };
+    let alpha =
+        if enough { high_quality_alpha(ctx, future.epoch, &vrf_state)? } else { low_quality_alpha(ctx, future.epoch) };
     let proofs = std::mem::take(&mut vrf_state.pi);
     vrf_state = VrfState {
         epoch: future.epoch,
@@ -182,7 +179,11 @@ pub(super) fn prove(ctx: &mut Context<'_>, params: &Parameters, body: &Raw) -> R
     let key = node.vrf.id;
     let raw: &[u8] = prove.pi.as_ref().map_or(&[], |pi| pi.as_slice());
     let raw: [u8; vrf::PROOF_LEN] = raw.try_into().map_err(|_| uncoded("failed to deserialize raw proof"))?;
-    let verified = if ctx.blacklist().contains(key.as_bytes()) { None } else { vrf::verify(key.as_bytes(), &vrf_state.alpha, &raw) };
+    let verified = if ctx.blacklist().contains(key.as_bytes()) {
+        None
+    } else {
+        vrf::verify(key.as_bytes(), &vrf_state.alpha, &raw)
+    };
     let output = verified.ok_or_else(|| uncoded("failed to verify beta"))?;
     if let Some(old) = vrf_state.pi.get(&node.id)
         && beta(old)? != output

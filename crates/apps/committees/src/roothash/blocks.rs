@@ -21,7 +21,11 @@ pub(super) fn append_empty(ctx: &mut Context<'_>, rt: &mut RuntimeState, header_
 }
 
 /// Appends a block with a round's results.
-pub(super) fn append_normal(ctx: &mut Context<'_>, rt: &mut RuntimeState, results: &ComputeResultsHeader) -> Result<()> {
+pub(super) fn append_normal(
+    ctx: &mut Context<'_>,
+    rt: &mut RuntimeState,
+    results: &ComputeResultsHeader,
+) -> Result<()> {
     let mut block = Block::empty_after(&rt.last_block, now(ctx), HeaderType::NORMAL);
     let header = &mut block.header;
     // Commitments in the pool that do not indicate a failure have all four.

@@ -63,12 +63,7 @@ fn change_committee(
 }
 
 /// Whether the runtime's owner has the stake that it claims.
-fn pays(
-    ctx: &mut Context<'_>,
-    runtime: &Runtime,
-    params: &Parameters,
-    stake: &mut StakeAccumulator,
-) -> Result<bool> {
+fn pays(ctx: &mut Context<'_>, runtime: &Runtime, params: &Parameters, stake: &mut StakeAccumulator) -> Result<bool> {
     if params.debug_do_not_suspend_runtimes || params.debug_bypass_stake {
         return Ok(true);
     }

@@ -149,10 +149,9 @@ fn remove_processed(ctx: &mut Context<'_>, id: &Namespace, round: u64, processed
     let mut meta = state::queue_meta(&ctx.state(), id)?;
     for message in processed {
         state::remove_queued(&mut ctx.state(), id, message.id)?;
-        meta.size = meta
-            .size
-            .checked_sub(1)
-            .ok_or_else(|| Error::Fatal("roothash: incoming message queue has more messages than its size".to_owned()))?;
+        meta.size = meta.size.checked_sub(1).ok_or_else(|| {
+            Error::Fatal("roothash: incoming message queue has more messages than its size".to_owned())
+        })?;
         let (caller, tag) = (message.caller, message.tag);
         emit(ctx, id, &InMsgProcessedEvent { id: message.id, round, caller, tag });
     }

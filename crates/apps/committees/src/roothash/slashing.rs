@@ -77,7 +77,8 @@ fn distribute(
     others: &[Address],
 ) -> Result<()> {
     let arithmetic = |e: base_prims::quantity::QuantityError| Error::Uncoded(format!("roothash: {e}"));
-    let for_runtime = total.mul(&Quantity::from(u64::from(percentage))).quo(&Quantity::from(100u64)).map_err(arithmetic)?;
+    let for_runtime =
+        total.mul(&Quantity::from(u64::from(percentage))).quo(&Quantity::from(100u64)).map_err(arithmetic)?;
     transfer_from_common(ctx, &Address::of_runtime(runtime), &for_runtime, false)?;
     if others.is_empty() {
         return Ok(());

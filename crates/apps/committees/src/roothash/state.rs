@@ -95,8 +95,7 @@ pub fn set_runtime_state(kv: &mut dyn KvWrite, state: &RuntimeState) -> Result<(
 
 /// The parameters.
 pub fn parameters(kv: &dyn KvRead) -> Result<Parameters> {
-    kv::get(kv, &[PARAMETERS])?
-        .ok_or_else(|| Error::Fatal("roothash: no consensus parameters in the state".to_owned()))
+    kv::get(kv, &[PARAMETERS])?.ok_or_else(|| Error::Fatal("roothash: no consensus parameters in the state".to_owned()))
 }
 
 /// Sets the parameters.

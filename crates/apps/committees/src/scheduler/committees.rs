@@ -43,12 +43,8 @@ pub(super) fn elect(
     }
     match elect_members(ctx, election, runtime, candidates)? {
         Some(members) if !members.is_empty() => {
-            let committee = Committee {
-                kind: KIND,
-                members: Some(members),
-                runtime_id: runtime.id,
-                valid_for: election.epoch,
-            };
+            let committee =
+                Committee { kind: KIND, members: Some(members), runtime_id: runtime.id, valid_for: election.epoch };
             state::set_committee(&mut ctx.state(), &committee)
         }
         _ => state::drop_committee(&mut ctx.state(), KIND, &runtime.id),
@@ -127,7 +123,7 @@ fn collect_pools<'a>(
 }
 
 /// Whether the node runs the runtime's active version, in the right kind of enclave if any, and is not suspended.
-fn is_suitable(ctx: &mut Context<'_>, election: &Election, runtime: &Runtime, candidate: &Candidate) -> Result<bool> {
+fn is_suitable(ctx: &Context<'_>, election: &Election, runtime: &Runtime, candidate: &Candidate) -> Result<bool> {
     let node = &candidate.node;
     if !node.roles.has(Roles::COMPUTE) {
         return Ok(false);
@@ -155,8 +151,7 @@ fn elect_role(
 ) -> Result<Option<Vec<CommitteeNode>>> {
     let rules = constraints(runtime, role);
     let max_nodes = rules.max_nodes.as_ref().map(|m| m.limit);
-    let hasher =
-        |domain| BetaHasher::for_committee(ctx, domain, election.epoch, &runtime.id, KIND, role);
+    let hasher = |domain| BetaHasher::for_committee(ctx, domain, election.epoch, &runtime.id, KIND, role);
 
     let mut nodes = pool.to_vec();
     if let Some(limit) = max_nodes.filter(|limit| *limit > 0) {

@@ -1,12 +1,10 @@
 //! The first state of the scheduler.
 
-use std::collections::BTreeMap;
-
 use apps_core::{Context, Error, Result};
-use base_prims::{Address, PublicKey};
+use base_prims::Address;
 use wire_consensus::{
-    genesis::Document,
-    node::{Node, REGISTER_CONTEXT, Roles},
+    genesis::{Document, comet},
+    node::Roles,
     scheduler::{MAX_TOTAL_VOTING_POWER, Parameters, Validator, voting_power_from_stake},
 };
 
@@ -29,7 +27,8 @@ pub(super) fn init_chain(ctx: &mut Context<'_>, doc: &Document) -> Result<()> {
 
     let nodes = registry::state::nodes(&ctx.state())?;
     let mut current = Validators::new();
-    for (key, power) in genesis_validators(doc)? {
+    for validator in comet::validators(doc)? {
+        let (key, power) = (validator.pub_key, validator.power);
         // Of nodes with the same consensus key the last counts.
         let node = nodes
             .iter()
@@ -62,36 +61,4 @@ fn expected_power(ctx: &mut Context<'_>, params: &Parameters, entity: &Address) 
     let account = apps_staking::state::account(&ctx.state(), entity)?;
     voting_power_from_stake(&account.escrow.active.balance, params.voting_power_distribution)
         .map_err(|e| Error::Uncoded(format!("scheduler: {e}")))
-}
-
-/// Validators that the consensus engine begins with: registered ones that have not expired, most powerful first.
-fn genesis_validators(doc: &Document) -> Result<Vec<(PublicKey, i64)>> {
-    let fail = |text: String| Error::Uncoded(format!("scheduler: {text}"));
-    let params = &doc.scheduler.parameters;
-    let limit = |n: i64| usize::try_from(n).unwrap_or(0);
-    let mut per_entity: BTreeMap<PublicKey, usize> = BTreeMap::new();
-    let mut validators = Vec::new();
-    for signed in &doc.registry.nodes {
-        let node: Node = signed.open(REGISTER_CONTEXT, None).map_err(|e| fail(format!("genesis node: {e}")))?;
-        if !node.roles.has(Roles::VALIDATOR) || node.is_expired(doc.beacon.base) {
-            continue;
-        }
-        let account = doc.staking.ledger.get(&Address::of_key(&node.entity_id));
-        let stake = account.map(|a| a.escrow.active.balance.clone()).unwrap_or_default();
-        let power = if params.debug_bypass_stake {
-            1
-        } else {
-            voting_power_from_stake(&stake, params.voting_power_distribution).map_err(|e| fail(e.to_string()))?
-        };
-        let count = per_entity.entry(node.entity_id).or_default();
-        // The first node of an entity counts whatever the limit is.
-        if *count > 0 && *count >= limit(params.max_validators_per_entity) {
-            continue;
-        }
-        *count += 1;
-        validators.push((node.consensus.id, power));
-    }
-    validators.sort_by_key(|(_, power)| std::cmp::Reverse(*power));
-    validators.truncate(limit(params.max_validators));
-    Ok(validators)
 }

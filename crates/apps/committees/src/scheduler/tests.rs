@@ -8,7 +8,9 @@ use base_prims::{Hash, Namespace, PublicKey};
 use dev_testkit::{paths, read};
 use mkvs_tree::KvWrite;
 use serde_json::Value;
-use wire_consensus::scheduler::{CommitteeNode, ParameterChanges, Parameters, Role, Validator, VotingPowerDistribution};
+use wire_consensus::scheduler::{
+    CommitteeNode, ParameterChanges, Parameters, Role, Validator, VotingPowerDistribution,
+};
 
 use super::{epoch, force, messages, state, validators};
 use crate::testing::{Sink, World, forget};
@@ -81,10 +83,8 @@ fn elections_are_as_recorded() {
     let path = paths::vectors_dir().join("consensus/elections.json.gz");
     let cases: Vec<Value> = serde_json::from_slice(&read(&path).unwrap()).unwrap();
     assert_eq!(cases.len(), 72);
-    let failures: Vec<_> = cases
-        .iter()
-        .filter_map(|case| replay(case).err().map(|e| format!("seed {}: {e}", case["seed"])))
-        .collect();
+    let failures: Vec<_> =
+        cases.iter().filter_map(|case| replay(case).err().map(|e| format!("seed {}: {e}", case["seed"]))).collect();
     assert!(failures.is_empty(), "{} failed, first: {}", failures.len(), failures[0]);
 }
 
@@ -117,8 +117,7 @@ fn only_changed_validators_are_reported() {
 #[test]
 fn pending_validators_come_into_force_once() {
     let mut world = World::new();
-    let pending: state::Validators =
-        [(key(1), Validator { id: key(2), entity_id: key(3), voting_power: 7 })].into();
+    let pending: state::Validators = [(key(1), Validator { id: key(2), entity_id: key(3), voting_power: 7 })].into();
     state::set_pending_validators(&mut world.state, Some(&pending)).unwrap();
     let updates = world.run(Mode::EndBlock, validators::update).0.unwrap();
     assert_eq!(updates.len(), 1);
@@ -195,8 +194,7 @@ fn committees_are_found_by_runtime() {
     let mut world = World::new();
     let id = |i: u8| Namespace::try_from(&[&[0; 31][..], &[i]].concat()[..]).unwrap();
     for i in 1..=3 {
-        let committee =
-            Committee { kind: CommitteeKind::COMPUTE_EXECUTOR, runtime_id: id(i), ..Committee::default() };
+        let committee = Committee { kind: CommitteeKind::COMPUTE_EXECUTOR, runtime_id: id(i), ..Committee::default() };
         state::set_committee(&mut world.state, &committee).unwrap();
     }
     state::drop_committee(&mut world.state, CommitteeKind::COMPUTE_EXECUTOR, &id(2)).unwrap();

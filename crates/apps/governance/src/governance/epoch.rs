@@ -8,7 +8,8 @@ use base_prims::{Address, Quantity};
 use wire_consensus::{
     errors::{governance as codes, upgrade as upgrade_codes},
     governance::{
-        ChangeParametersProposal, Parameters, Proposal, ProposalExecutedEvent, ProposalFinalizedEvent, ProposalState, Vote, VoteEntry,
+        ChangeParametersProposal, Parameters, Proposal, ProposalExecutedEvent, ProposalFinalizedEvent, ProposalState,
+        Vote, VoteEntry,
     },
     staking::SharePool,
     upgrade::STAGE_STARTUP,
@@ -202,11 +203,7 @@ fn execute(ctx: &mut Context<'_>, upgrades: Option<&Upgrades>, proposal: &Propos
     Ok(())
 }
 
-fn change_parameters(
-    ctx: &mut Context<'_>,
-    params: &Parameters,
-    change: &ChangeParametersProposal,
-) -> Result<()> {
+fn change_parameters(ctx: &mut Context<'_>, params: &Parameters, change: &ChangeParametersProposal) -> Result<()> {
     if !params.enable_change_parameters_proposal {
         return Err(Error::from(&codes::INVALID_ARGUMENT));
     }

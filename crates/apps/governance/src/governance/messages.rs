@@ -46,9 +46,8 @@ fn change_parameters(ctx: &mut Context<'_>, module: &str, changes: &[u8], apply:
     if module != MODULE {
         return Ok(None);
     }
-    let changes: ParameterChanges = cbor::from_slice(changes).map_err(|e| {
-        Error::Uncoded(format!("governance: failed to unmarshal consensus parameter changes: {e}"))
-    })?;
+    let changes: ParameterChanges = cbor::from_slice(changes)
+        .map_err(|e| Error::Uncoded(format!("governance: failed to unmarshal consensus parameter changes: {e}")))?;
     let mut params = state::parameters(&ctx.state())?;
     changes.sanity_check()?;
     changes.apply(&mut params);

@@ -7,9 +7,9 @@ use base_codec::{Raw, cbor};
 use base_prims::{Address, EPOCH_INVALID, Epoch, Quantity, version::PROTOCOLS};
 use wire_consensus::{
     governance::{
-        CancelUpgradeProposal, ChangeParametersProposal, GAS_OP_CAST_VOTE, GAS_OP_SUBMIT_PROPOSAL, Genesis,
-        Parameters, Proposal, ProposalContent, ProposalExecutedEvent, ProposalFinalizedEvent, ProposalMetadata,
-        ProposalState, ProposalSubmittedEvent, ProposalVote, Vote, VoteEntry, VoteEvent,
+        CancelUpgradeProposal, ChangeParametersProposal, GAS_OP_CAST_VOTE, GAS_OP_SUBMIT_PROPOSAL, Genesis, Parameters,
+        Proposal, ProposalContent, ProposalExecutedEvent, ProposalFinalizedEvent, ProposalMetadata, ProposalState,
+        ProposalSubmittedEvent, ProposalVote, Vote, VoteEntry, VoteEvent,
     },
     roothash::message::GovernanceMessage,
     staking::{SharePool, TransferEvent},
@@ -142,25 +142,72 @@ fn refusals_of_proposals() {
     // Preparation, content, gas used, module, code.
     let cases: Vec<(&str, Prepare, ProposalContent, u64, &str, u32)> = vec![
         ("no content", nothing, ProposalContent::default(), 0, "governance", 1),
-        ("two kinds", nothing, ProposalContent { cancel_upgrade: Some(Default::default()), ..upgrade_at(25) }, 0, "governance", 1),
+        (
+            "two kinds",
+            nothing,
+            ProposalContent { cancel_upgrade: Some(Default::default()), ..upgrade_at(25) },
+            0,
+            "governance",
+            1,
+        ),
         ("bad descriptor", nothing, bad_upgrade, 0, "governance", 1),
         ("metadata not allowed", nothing, with_metadata.clone(), 0, "governance", 1),
-        ("metadata required", |w| set_params(w, |p| p.allow_proposal_metadata = true), upgrade_at(25), 0, "governance", 1),
-        ("changes disabled", |w| set_params(w, |p| p.enable_change_parameters_proposal = false), change("governance", &threshold_change(70)), 0, "governance", 1),
+        (
+            "metadata required",
+            |w| set_params(w, |p| p.allow_proposal_metadata = true),
+            upgrade_at(25),
+            0,
+            "governance",
+            1,
+        ),
+        (
+            "changes disabled",
+            |w| set_params(w, |p| p.enable_change_parameters_proposal = false),
+            change("governance", &threshold_change(70)),
+            0,
+            "governance",
+            1,
+        ),
         ("too poor", |w| w.set_balance(9, 99), upgrade_at(25), 1000, "staking", 3),
         ("too soon", nothing, upgrade_at(24), 1000, "governance", 2),
         ("pending before", |w| add_pending(w, 7, 20), upgrade_at(39), 1000, "governance", 3),
         ("pending after", |w| add_pending(w, 7, 59), upgrade_at(40), 1000, "governance", 3),
         ("cancel unknown", nothing, cancel(7), 1000, "governance", 5),
-        ("cancel not an upgrade", |w| { state::set_proposal(&mut w.tree, &Proposal { id: 7, ..Proposal::default() }).unwrap(); }, cancel(7), 1000, "governance", 4),
-        ("cancel not pending", |w| { add_pending(w, 7, 30); state::remove_pending_upgrade(&mut w.tree, 7, 30).unwrap(); }, cancel(7), 1000, "governance", 4),
+        (
+            "cancel not an upgrade",
+            |w| {
+                state::set_proposal(&mut w.tree, &Proposal { id: 7, ..Proposal::default() }).unwrap();
+            },
+            cancel(7),
+            1000,
+            "governance",
+            4,
+        ),
+        (
+            "cancel not pending",
+            |w| {
+                add_pending(w, 7, 30);
+                state::remove_pending_upgrade(&mut w.tree, 7, 30).unwrap();
+            },
+            cancel(7),
+            1000,
+            "governance",
+            4,
+        ),
         ("cancel too late", |w| add_pending(w, 7, 19), cancel(7), 1000, "governance", 2),
         ("unknown module", nothing, change("beacon", &[0xa0]), 1000, "governance", 1),
         ("undecodable changes", nothing, change("governance", &[0x01]), 1000, "unknown", 1),
         ("empty changes", nothing, change("governance", &[0xa0]), 1000, "unknown", 1),
         ("unknown parameter", nothing, change("governance", b"\xa1\x61x\x01"), 1000, "unknown", 1),
         ("insane result", nothing, change("governance", &threshold_change(66)), 1000, "unknown", 1),
-        ("insane result elsewhere", nothing, change("vault", b"\xa1\x77max_authority_addresses\x00"), 1000, "unknown", 1),
+        (
+            "insane result elsewhere",
+            nothing,
+            change("vault", b"\xa1\x77max_authority_addresses\x00"),
+            1000,
+            "unknown",
+            1,
+        ),
     ];
     for (name, prepare, content, gas, module, code) in cases {
         let mut w = world();
@@ -206,7 +253,8 @@ fn who_may_vote() {
     // Signer, preparation, votes without entity allowed, outcome.
     type Prepare = fn(&mut World);
     let nothing: Prepare = |_| {};
-    let cases: [(&str, u8, Prepare, bool, Option<(&str, u32)>); 8] = [
+    type Case = (&'static str, u8, Prepare, bool, Option<(&'static str, u32)>);
+    let cases: [Case; 8] = [
         ("validator's entity", 1, nothing, false, None),
         ("entity without validator", 3, nothing, false, Some(("governance", 6))),
         ("entity that delegates to a validator", 3, |w| w.delegate(3, 2, 10), false, None),
@@ -302,17 +350,30 @@ fn counting_votes() {
     type Delegations<'a> = &'a [(u8, u8, u64)];
     let (yes, no, abstain) = (Vote::YES, Vote::NO, Vote::ABSTAIN);
     // Votes, delegations (who, to whom, shares), results, invalid votes.
-    let cases: [(&str, Votes<'_>, Delegations<'_>, &[(Vote, u64)], u64); 10] = [
+    type Case<'a> = (&'a str, Votes<'a>, Delegations<'a>, &'a [(Vote, u64)], u64);
+    let cases: [Case<'_>; 10] = [
         ("nobody", &[], &[], &[], 0),
         ("a validator with nothing delegated to itself", &[(1, yes)], &[], &[(yes, 300)], 1),
         ("both", &[(1, yes), (2, no)], &[(1, 1, 50), (2, 2, 50)], &[(yes, 300), (no, 100)], 0),
         ("a delegator who agrees", &[(1, yes), (8, yes)], &[(1, 1, 1), (8, 1, 40)], &[(yes, 300)], 0),
         ("one who does not", &[(1, yes), (8, no)], &[(1, 1, 1), (8, 1, 40)], &[(yes, 180), (no, 120)], 0),
         ("one whose validator is silent", &[(8, no)], &[(8, 1, 40)], &[(no, 120)], 0),
-        ("one with two validators", &[(1, yes), (8, no)], &[(1, 1, 1), (8, 1, 10), (8, 2, 10)], &[(yes, 270), (no, 40)], 0),
+        (
+            "one with two validators",
+            &[(1, yes), (8, no)],
+            &[(1, 1, 1), (8, 1, 10), (8, 2, 10)],
+            &[(yes, 270), (no, 40)],
+            0,
+        ),
         ("one who takes all", &[(1, yes), (8, abstain)], &[(1, 1, 1), (8, 1, 100)], &[(yes, 0), (abstain, 300)], 0),
         ("one without validator", &[(1, yes), (8, no)], &[(1, 1, 1), (8, 7, 100)], &[(yes, 300)], 1),
-        ("a validator that delegates to another", &[(1, yes), (2, no)], &[(1, 2, 30), (2, 2, 1)], &[(yes, 330), (no, 70)], 0),
+        (
+            "a validator that delegates to another",
+            &[(1, yes), (2, no)],
+            &[(1, 2, 30), (2, 2, 1)],
+            &[(yes, 330), (no, 70)],
+            0,
+        ),
     ];
     for (name, votes, delegations, results, invalid_votes) in cases {
         let votes: Vec<_> = votes.iter().map(|(n, vote)| VoteEntry { voter: addr(*n), vote: *vote }).collect();
@@ -394,10 +455,7 @@ fn upgrades_too_near_to_each_other_fail() {
     run.result.as_ref().unwrap();
     let states = [proposal(&w, 1).state, proposal(&w, 2).state];
     assert_eq!(states, [ProposalState::PASSED, ProposalState::FAILED]);
-    assert_eq!(
-        run.kinds(),
-        ["proposal_executed", "proposal_finalized", "transfer", "proposal_finalized", "transfer"]
-    );
+    assert_eq!(run.kinds(), ["proposal_executed", "proposal_finalized", "transfer", "proposal_finalized", "transfer"]);
     assert_eq!(state::pending_upgrades(&w.tree).unwrap(), [upgrade(30)]);
     assert_eq!((w.balance(9), w.pools()), (q(1000), (q(0), q(0))), "both deposits are given back");
 }
@@ -488,7 +546,8 @@ fn a_due_upgrade_stops_nodes_that_do_not_follow() {
         (
             "begun",
             Some({
-                let p = PendingUpgrade { upgrade_height: 10, last_completed_stage: 1, ..PendingUpgrade::new(upgrade(40)) };
+                let p =
+                    PendingUpgrade { upgrade_height: 10, last_completed_stage: 1, ..PendingUpgrade::new(upgrade(40)) };
                 Manager::new(vec![p]).unwrap()
             }),
             false,
@@ -524,7 +583,8 @@ fn a_state_sync_brings_pending_upgrades() {
 
 #[test]
 fn genesis_in_and_out() {
-    let active = Proposal { id: 3, state: ProposalState::ACTIVE, closes_at: 9, content: upgrade_at(30), ..Default::default() };
+    let active =
+        Proposal { id: 3, state: ProposalState::ACTIVE, closes_at: 9, content: upgrade_at(30), ..Default::default() };
     let passed = Proposal { id: 8, state: ProposalState::PASSED, content: upgrade_at(60), ..Default::default() };
     let votes = vec![VoteEntry { voter: addr(1), vote: Vote::YES }, VoteEntry { voter: addr(2), vote: Vote::NO }];
     let mut sorted = votes.clone();
@@ -557,12 +617,7 @@ fn keys_of_the_state() {
     submit(&mut w, 9, &upgrade_at(25)).result.unwrap();
     vote(&mut w, 1, 1, Vote::YES).result.unwrap();
     add_pending(&mut w, 2, 0x1_0000);
-    let keys: Vec<String> = w
-        .pairs()
-        .into_iter()
-        .map(|(k, _)| hex(&k))
-        .filter(|k| k.starts_with('8'))
-        .collect();
+    let keys: Vec<String> = w.pairs().into_iter().map(|(k, _)| hex(&k)).filter(|k| k.starts_with('8')).collect();
     let voter = hex(addr(1).as_bytes());
     assert_eq!(
         keys,

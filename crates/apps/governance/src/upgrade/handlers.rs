@@ -99,7 +99,7 @@ fn consensus240(ctx: &mut Context<'_>) -> Result<()> {
 
     let mut p = registry::parameters(&ctx.state())?;
     p.deprecated_enable_key_manager_churp = true;
-    registry::set_parameters(&mut ctx.state(), &p)?;
+    registry::set_parameters(ctx, &p)?;
 
     churp::set_parameters(&mut ctx.state(), &churp_wire::Parameters::defaults())?;
 
@@ -127,7 +127,7 @@ fn register_test_entity(ctx: &mut Context<'_>) -> Result<()> {
         untrusted_raw_value: Some(Bytes(blob)),
         signature: Signature { public_key: id, signature: RawSignature::new(signature) },
     };
-    registry::set_entity(&mut ctx.state(), &entity, &signed)?;
+    registry::set_entity(&mut ctx.state(), &id, &signed)?;
     let mut account = Account::default();
     let thresholds = vec![StakeThreshold { global: Some(ThresholdKind::ENTITY), constant: None }];
     account.escrow.stake_accumulator.claims.insert(STAKE_CLAIM_REGISTER_ENTITY.to_owned(), Some(thresholds));

@@ -20,7 +20,7 @@ pub fn init_chain(ctx: &mut Context<'_>, doc: &Document) -> Result<()> {
     let Some(section) = &doc.keymanager.churp else { return Ok(()) };
     state::set_parameters(&mut ctx.state(), &Parameters::defaults())?;
     let epoch = epoch::current_epoch(ctx)?;
-    let runtimes = common::genesis_runtimes(ctx, doc, epoch);
+    let runtimes = common::genesis_runtimes(doc);
     for status in &section.statuses {
         let runtime = &status.identity.runtime_id;
         if !runtimes.contains_key(runtime) {

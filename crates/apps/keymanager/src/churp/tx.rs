@@ -54,8 +54,7 @@ fn owned_runtime(ctx: &mut Context<'_>, identity: &Identity) -> Result<Runtime> 
 }
 
 fn existing_status(ctx: &mut Context<'_>, identity: &Identity) -> Result<Status> {
-    state::status(&ctx.state(), identity)?
-        .ok_or_else(|| uncoded(&format!("non-existing ID: {}", identity.id)))
+    state::status(&ctx.state(), identity)?.ok_or_else(|| uncoded(&format!("non-existing ID: {}", identity.id)))
 }
 
 /// The first epoch for which nodes can still apply.
@@ -84,7 +83,7 @@ pub fn create(ctx: &mut Context<'_>, req: &CreateRequest) -> Result<()> {
         return Err(invalid_config("ID must be unique"));
     }
     req.validate_basic().map_err(invalid_config)?;
-    req.policy.verify(None, &common::blacklist(ctx)).map_err(invalid_config)?;
+    req.policy.verify(None, ctx.blacklist()).map_err(invalid_config)?;
     let next_handoff = match req.handoff_interval {
         0 => HANDOFFS_DISABLED,
         _ => compute_next_handoff(ctx)?,
@@ -146,7 +145,7 @@ pub fn update(ctx: &mut Context<'_>, req: &UpdateRequest) -> Result<()> {
         status.handoff_interval = interval;
     }
     if let Some(policy) = &req.policy {
-        policy.verify(Some(&status.policy.policy), &common::blacklist(ctx)).map_err(invalid_config)?;
+        policy.verify(Some(&status.policy.policy), ctx.blacklist()).map_err(invalid_config)?;
         status.policy = policy.clone();
     }
     if ctx.is_check_only() {
@@ -192,7 +191,7 @@ pub fn apply(ctx: &mut Context<'_>, req: &SignedApplicationRequest) -> Result<()
         return Err(uncoded("application already submitted"));
     }
     let rak = attestation_key(ctx, &node, now, &runtime)?;
-    req.verify_rak(&rak, &common::blacklist(ctx)).map_err(|e| uncoded(&format!("invalid signature: {e}")))?;
+    req.verify_rak(&rak, ctx.blacklist()).map_err(|e| uncoded(&format!("invalid signature: {e}")))?;
     if ctx.is_check_only() {
         return Ok(());
     }
@@ -227,7 +226,7 @@ pub fn confirm(ctx: &mut Context<'_>, req: &SignedConfirmationRequest) -> Result
         return Err(uncoded(&format!("checksum mismatch: got {}, expected {expected}", request.checksum)));
     }
     let rak = attestation_key(ctx, &node, now, &runtime)?;
-    req.verify_rak(&rak, &common::blacklist(ctx)).map_err(|e| uncoded(&format!("invalid signature: {e}")))?;
+    req.verify_rak(&rak, ctx.blacklist()).map_err(|e| uncoded(&format!("invalid signature: {e}")))?;
     if ctx.is_check_only() {
         return Ok(());
     }

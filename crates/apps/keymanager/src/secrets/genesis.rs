@@ -1,6 +1,6 @@
 //! The first state of secrets.
 
-use apps_core::{Context, Error, Result, epoch};
+use apps_core::{Context, Error, Result};
 use wire_consensus::{genesis::Document, keymanager::StatusUpdateEvent};
 
 use super::state;
@@ -13,8 +13,7 @@ use crate::{NAME, common};
 pub fn init_chain(ctx: &mut Context<'_>, doc: &Document) -> Result<()> {
     let section = &doc.keymanager;
     state::set_parameters(&mut ctx.state(), &section.parameters)?;
-    let epoch = epoch::current_epoch(ctx)?;
-    let runtimes = common::genesis_runtimes(ctx, doc, epoch);
+    let runtimes = common::genesis_runtimes(doc);
     let mut stored = Vec::new();
     for status in section.statuses.iter().filter(|s| runtimes.contains_key(&s.id)) {
         if status.nodes.is_some() {

@@ -1,17 +1,14 @@
 //! Generating the status of a key manager from its policy, its secrets and its registered nodes.
 
-use std::borrow::Cow;
-
 use apps_committees::registry;
 use apps_core::{Context, Result};
 use base_codec::cbor;
-use base_crypto::{blacklist::Blacklist, hash::sha3_256};
+use base_crypto::hash::sha3_256;
 use base_prims::{Epoch, PublicKey};
 use wire_consensus::{
     keymanager::{CHECKSUM_BYTES, InitResponse, SignedEncryptedMasterSecret, SignedInitResponse, Status},
     node::{Node, Roles, Runtime as NodeRuntime},
     registry::{Parameters, Runtime},
-    tee::TeeHardware,
 };
 
 use crate::common;
@@ -25,7 +22,6 @@ pub struct Inputs {
     /// By identifier.
     nodes: Vec<Node>,
     params: Parameters,
-    blacklist: Cow<'static, Blacklist>,
 }
 
 /// What is demanded of a node's enclave, besides agreement with nodes accepted before.
@@ -55,7 +51,7 @@ impl Inputs {
         let mut nodes = registry::state::nodes(&ctx.state())?;
         nodes.sort_by_key(|n| n.id);
         let params = registry::state::parameters(&ctx.state())?;
-        Ok(Self { epoch, nodes, params, blacklist: common::blacklist(ctx) })
+        Ok(Self { epoch, nodes, params })
     }
 
     /// The status after `old`: takes up the next policy, forms a committee of the nodes that conform to it, and moves
@@ -106,10 +102,7 @@ impl Inputs {
             status.nodes.get_or_insert_default().push(node.id);
         }
         let committee = status.nodes().len();
-        if committee > 0
-            && next_checksum.is_some()
-            && replicated.len() * 100 / committee >= MIN_REPLICATION_PERCENT
-        {
+        if committee > 0 && next_checksum.is_some() && replicated.len() * 100 / committee >= MIN_REPLICATION_PERCENT {
             status.generation = next_generation;
             status.rotation_epoch = self.epoch;
             status.checksum = next_checksum;
@@ -168,24 +161,17 @@ impl Inputs {
         node: &Node,
         entry: &NodeRuntime,
     ) -> Result<Option<InitResponse>> {
-        let hardware = entry.capabilities.tee.as_ref().map_or(TeeHardware::INVALID, |t| t.hardware);
-        if hardware != runtime.tee_hardware {
-            return Ok(None);
-        }
-        if let Some(tee) = &entry.capabilities.tee {
-            let Some(deployment) = runtime.deployment_for_version(entry.version) else { return Ok(None) };
-            match registry::tee::verify(ctx, &self.params, tee, deployment, &node.id) {
-                Err(e) if e.is_fatal() => return Err(e),
-                Err(_) => return Ok(None),
-                Ok(_) => {}
-            }
+        match registry::tee::rules(ctx, &self.params).verify_runtime(&node.id, entry, runtime) {
+            Err(e) if e.is_fatal() => return Err(e),
+            Err(_) => return Ok(None),
+            Ok(()) => {}
         }
         let (Some(info), Ok(rak)) = (&entry.extra_info, common::attestation_key(entry, runtime)) else {
             return Ok(None);
         };
         Ok(cbor::from_slice::<SignedInitResponse>(info)
             .ok()
-            .filter(|r| r.verify(&rak, &self.blacklist).is_ok())
+            .filter(|r| r.verify(&rak, ctx.blacklist()).is_ok())
             .map(|r| r.init_response))
     }
 }

@@ -37,9 +37,9 @@ pub fn update_policy(ctx: &mut Context<'_>, policy: SignedPolicySgx) -> Result<(
     if runtime.entity_id != ctx.tx_signer() {
         return Err(Error::Uncoded(format!("keymanager: invalid update signer: {}", runtime.id)));
     }
-    let mut status = state::status(&ctx.state(), &runtime.id)?
-        .unwrap_or_else(|| Status { id: runtime.id, ..Status::default() });
-    policy.verify(status.policy.as_ref(), &common::blacklist(ctx))?;
+    let mut status =
+        state::status(&ctx.state(), &runtime.id)?.unwrap_or_else(|| Status { id: runtime.id, ..Status::default() });
+    policy.verify(status.policy.as_ref(), ctx.blacklist())?;
     if !charge(ctx, GAS_OP_UPDATE_POLICY)? {
         return Ok(());
     }
@@ -55,12 +55,9 @@ pub fn update_policy(ctx: &mut Context<'_>, policy: SignedPolicySgx) -> Result<(
 
 /// The status of a key manager in whose committee the signer is.
 fn committee_status(ctx: &mut Context<'_>, runtime: &Runtime, what: &str) -> Result<Status> {
-    let status =
-        state::status(&ctx.state(), &runtime.id)?.ok_or_else(|| Error::from(&codes::NO_SUCH_STATUS))?;
+    let status = state::status(&ctx.state(), &runtime.id)?.ok_or_else(|| Error::from(&codes::NO_SUCH_STATUS))?;
     if !status.nodes().contains(&ctx.tx_signer()) {
-        return Err(Error::Uncoded(format!(
-            "keymanager: {what} can be published only by the key manager committee"
-        )));
+        return Err(Error::Uncoded(format!("keymanager: {what} can be published only by the key manager committee")));
     }
     Ok(status)
 }
@@ -96,7 +93,7 @@ pub fn publish_master_secret(ctx: &mut Context<'_>, secret: SignedEncryptedMaste
         .map_err(|e| Error::from(e).context("keymanager: master secret rotation not allowed"))?;
     let next_epoch = epoch::current_epoch(ctx)?.wrapping_add(1);
     let (rak, reks) = enclave_keys(ctx, &runtime, &status)?;
-    secret.verify(status.next_generation(), next_epoch, &reks, &rak, &common::blacklist(ctx))?;
+    secret.verify(status.next_generation(), next_epoch, &reks, &rak, ctx.blacklist())?;
     if !charge(ctx, GAS_OP_PUBLISH_MASTER_SECRET)? {
         return Ok(());
     }
@@ -120,7 +117,7 @@ pub fn publish_ephemeral_secret(ctx: &mut Context<'_>, secret: SignedEncryptedEp
     }
     let next_epoch = epoch::current_epoch(ctx)?.wrapping_add(1);
     let (rak, reks) = enclave_keys(ctx, &runtime, &status)?;
-    secret.verify(next_epoch, &reks, &rak, &common::blacklist(ctx))?;
+    secret.verify(next_epoch, &reks, &rak, ctx.blacklist())?;
     if !charge(ctx, GAS_OP_PUBLISH_EPHEMERAL_SECRET)? {
         return Ok(());
     }

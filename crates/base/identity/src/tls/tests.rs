@@ -9,7 +9,7 @@ pub(crate) fn recorded() -> Value {
         env!("CARGO_MANIFEST_DIR"),
         "/../../../vectors/crypto/identity.json"
     );
-    serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap()
+    serde_json::from_slice(&dev_testkit::read(path.as_ref()).unwrap()).unwrap()
 }
 
 fn file(v: &Value, name: &str) -> String {

@@ -20,9 +20,7 @@ use crate::vote_set::{Added, VoteSet};
 
 fn to_wire(message: &Message) -> ConsensusMessageSum {
     match message {
-        Message::Proposal(proposal) => {
-            ConsensusMessageSum::Proposal(ProposalMessage { proposal: proposal.clone() })
-        }
+        Message::Proposal(proposal) => ConsensusMessageSum::Proposal(ProposalMessage { proposal: proposal.clone() }),
         Message::BlockPart(part) => ConsensusMessageSum::BlockPart(part.clone()),
         Message::Vote(vote) => ConsensusMessageSum::Vote(VoteMessage { vote: Some(vote.clone()) }),
     }
@@ -158,7 +156,8 @@ impl Core {
     }
 
     fn handle_vote(&mut self, vote: Vote, peer: Option<PeerId>) {
-        let late_precommit = vote.height.checked_add(1) == Some(self.rs.height) && vote.kind == SignedMsgType::PRECOMMIT;
+        let late_precommit =
+            vote.height.checked_add(1) == Some(self.rs.height) && vote.kind == SignedMsgType::PRECOMMIT;
         if late_precommit {
             return self.add_late_precommit(vote, peer);
         }
@@ -234,8 +233,7 @@ impl Core {
         let Some(votes) = rs.votes.prevotes(round) else { return };
         let (polka, any) = (votes.two_thirds_majority().cloned(), votes.has_two_thirds_any());
         if let Some(block_id) = &polka {
-            let locked_on_other =
-                rs.locked_block.is_some() && !hashes_to(rs.locked_block.as_ref(), &block_id.hash);
+            let locked_on_other = rs.locked_block.is_some() && !hashes_to(rs.locked_block.as_ref(), &block_id.hash);
             if locked_on_other && rs.locked_round < round && round <= rs.round {
                 self.unlock();
             }
@@ -249,8 +247,7 @@ impl Core {
                     rs.proposal_block = None;
                 }
                 if !has_header(rs.proposal_block_parts.as_ref(), &block_id.part_set_header) {
-                    rs.proposal_block_parts =
-                        PartSet::from_header(block_id.part_set_header.clone()).ok().map(Arc::new);
+                    rs.proposal_block_parts = PartSet::from_header(block_id.part_set_header.clone()).ok().map(Arc::new);
                 }
                 self.announce_valid_block();
             }

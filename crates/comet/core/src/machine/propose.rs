@@ -74,7 +74,8 @@ impl Core {
     /// Queues the proposal and its parts; a signature that was not asked for (any more) is ignored.
     pub(super) fn proposal_signed(&mut self, proposal: Proposal) {
         let asked = |unsigned: &Proposal| {
-            (unsigned.height, unsigned.round, unsigned.pol_round) == (proposal.height, proposal.round, proposal.pol_round)
+            (unsigned.height, unsigned.round, unsigned.pol_round)
+                == (proposal.height, proposal.round, proposal.pol_round)
                 && unsigned.block_id == proposal.block_id
         };
         let Some((_, parts)) = self.unsigned.take_if(|(unsigned, _)| asked(unsigned)) else { return };

@@ -34,11 +34,8 @@ pub(crate) fn follow(chain: &Chain) -> Followed {
     let int = |key: &str| params[key].as_i64().unwrap_or(0);
     let header = Block::decode(&blocks[0].block).unwrap().header;
     let recorded = ValidatorSet::from_wire(&Message::decode(&blocks[0].validators).unwrap()).unwrap();
-    let members: Vec<ValidatorUpdate> = recorded
-        .validators()
-        .iter()
-        .map(|v| ValidatorUpdate { pub_key: v.pub_key, power: v.voting_power })
-        .collect();
+    let members: Vec<ValidatorUpdate> =
+        recorded.validators().iter().map(|v| ValidatorUpdate { pub_key: v.pub_key, power: v.voting_power }).collect();
     let consensus_params = ConsensusParams {
         block: BlockParams {
             max_bytes: int("max_block_size"),

@@ -55,7 +55,8 @@ pub(crate) fn parallel(
     out: &mut Output<'_>,
 ) -> Result<(), CheckpointError> {
     let node = tree.load(tree.root_link()).map_err(DbError::from)?;
-    let mut tasks = vec![Task { path: Vec::new(), pending: vec![(Place { side: Side::Leaf, hash: root, node }, Stage::Before)] }];
+    let mut tasks =
+        vec![Task { path: Vec::new(), pending: vec![(Place { side: Side::Leaf, hash: root, node }, Stage::Before)] }];
     while !tasks.is_empty() {
         tasks = split_all(tree, tasks, threads).map_err(DbError::from)?;
         let mut results: Vec<_> = tasks.iter().map(|_| None).collect();

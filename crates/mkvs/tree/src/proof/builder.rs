@@ -144,7 +144,8 @@ impl Builder {
             Some(start) => (start, self.position),
             None => (self.root, root),
         };
-        let mut proof = Proof { version: self.version, untrusted_root, entries: Vec::with_capacity(self.shown.len() * 2) };
+        let mut proof =
+            Proof { version: self.version, untrusted_root, entries: Vec::with_capacity(self.shown.len() * 2) };
         // What is still to be written, last first: a shown node, or the hash of one that is not.
         let mut todo = vec![(start, untrusted_root)];
         while let Some((index, hash)) = todo.pop() {

@@ -6,11 +6,11 @@
 use base_prims::Hash;
 
 use super::{Builder, MAX_PROOF_DEPTH, Mark, Proof};
+use crate::bits;
 use crate::cursor::{Cursor, Frame};
 use crate::error::TreeError;
 use crate::node::{NodeRef, Side};
 use crate::tree::Tree;
-use crate::bits;
 
 impl Tree {
     fn clean_root(&self) -> Result<Hash, TreeError> {
@@ -132,8 +132,7 @@ impl Cursor<'_> {
     pub(crate) fn seek_for_proof(&mut self, key: &[u8]) -> Result<(), TreeError> {
         let tree = self.tree;
         if let Some((node, mark)) = self.visit(&tree.root, Mark::ROOT, Side::Leaf, key)? {
-            let mut path = Vec::new();
-            self.seek_below(node, (mark, 0), 0, &mut path, Sought(key.to_vec()))?;
+            self.seek_below(node, (mark, 0), 0, &[], Sought(key.to_vec()))?;
             self.stack.reverse();
         }
         Ok(())
@@ -147,7 +146,7 @@ impl Cursor<'_> {
         node: NodeRef,
         (mark, level): (Mark, usize),
         depth: usize,
-        path: &mut Vec<u8>,
+        path: &[u8],
         mut key: Sought,
     ) -> Result<bool, TreeError> {
         if level > MAX_PROOF_DEPTH {
@@ -164,7 +163,7 @@ impl Cursor<'_> {
             NodeRef::Inner(inner) => inner,
         };
         let end = depth + inner.label().len();
-        let mut here = bits::concat(path, depth, inner.label().bytes(), inner.label().len());
+        let here = bits::concat(path, depth, inner.label().bytes(), inner.label().len());
         // A key that is longer than this path but less than it: everything below comes after the key.
         let take_first = end > 0 && key.bits() >= end && key.0 < here;
         let ends_here = key.bits() <= end;
@@ -182,7 +181,7 @@ impl Cursor<'_> {
                 _ => {}
             }
             if let Some((child, child_mark)) = self.visit(inner.child(side), mark, side, &key.0)?
-                && self.seek_below(child, (child_mark, level + 1), end, &mut here, key.clone())?
+                && self.seek_below(child, (child_mark, level + 1), end, &here, key.clone())?
             {
                 self.stack.push(Frame { node: inner, next: side as usize + 1, mark });
                 return Ok(true);

@@ -12,6 +12,7 @@ use serde_json::Value;
 use super::{Model, pairs, tree_of};
 use crate::node::{Inner, Label, Leaf, Link, NodePtr, NodeRef};
 use crate::proof::{Builder, Proof, ProofError, verify};
+use crate::sync::{GetPrefixesRequest, GetRequest, IterateRequest, ProofResponse, ReadSyncer, Server};
 use crate::{KvRead, KvWrite, Sequential, Tree};
 
 fn root_dir() -> PathBuf {
@@ -176,4 +177,50 @@ fn recorded_chains() {
     }
     println!("{chains} chains, {versions} versions");
     assert!(chains >= 11 && versions > 1000);
+}
+
+fn gunzip_json(path: &str) -> Value {
+    let mut text = String::new();
+    let file = std::fs::File::open(root_dir().join(path)).unwrap();
+    flate2::read::GzDecoder::new(file).read_to_string(&mut text).unwrap();
+    serde_json::from_str(&text).unwrap()
+}
+
+/// Requests recorded from the reference: the response must be the same bytes.
+#[test]
+fn recorded_proofs() {
+    let mut compared = 0;
+    for case in gunzip_json("vectors/mkvs/proofs.json.gz").as_array().unwrap() {
+        let unhex = |v: &Value| hex::decode(v.as_str().unwrap()).unwrap();
+        let pairs: Vec<_> = case["pairs"].as_array().iter().flat_map(|p| p.iter()).collect();
+        let mut tree = tree_of(pairs.iter().map(|p| (unhex(&p[0]), unhex(&p[1]))));
+        let root = hash(case["root"].as_str().unwrap());
+        assert_eq!(tree.root_hash(&Sequential), root);
+        for query in case["queries"].as_array().unwrap() {
+            let request = STANDARD.decode(query["request"].as_str().unwrap()).unwrap();
+            let response = STANDARD.decode(query["response"].as_str().unwrap()).unwrap();
+            let (again, answer) = match query["kind"].as_str().unwrap() {
+                "get" => {
+                    let r: GetRequest = base_codec::cbor::from_slice(&request).unwrap();
+                    (base_codec::cbor::to_vec(&r), Server::new(&tree, r.tree.root, 1 << 20).get(&r))
+                }
+                "prefixes" => {
+                    let r: GetPrefixesRequest = base_codec::cbor::from_slice(&request).unwrap();
+                    (base_codec::cbor::to_vec(&r), Server::new(&tree, r.tree.root, 1 << 20).get_prefixes(&r))
+                }
+                _ => {
+                    let r: IterateRequest = base_codec::cbor::from_slice(&request).unwrap();
+                    (base_codec::cbor::to_vec(&r), Server::new(&tree, r.tree.root, 1 << 20).iterate(&r))
+                }
+            };
+            assert_eq!(again, request);
+            let answer = ProofResponse { proof: answer.unwrap() };
+            assert_eq!(base_codec::cbor::to_vec(&answer), response, "{query}");
+            let recorded: ProofResponse = base_codec::cbor::from_slice(&response).unwrap();
+            verify(&recorded.proof.untrusted_root, &recorded.proof).unwrap();
+            compared += 1;
+        }
+    }
+    println!("{compared} recorded responses");
+    assert_eq!(compared, 60 * 24);
 }

@@ -1,6 +1,6 @@
 //! The recorded genesis documents: each must give the chain context that the recording states.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use base_codec::{cbor, json};
 
@@ -11,6 +11,10 @@ fn chains() -> PathBuf {
         env!("CARGO_MANIFEST_DIR"),
         "/../../../vectors/chains"
     ))
+}
+
+fn text(path: &Path) -> String {
+    String::from_utf8(dev_testkit::read(path).unwrap()).unwrap()
 }
 
 fn stated_contexts() -> Vec<(String, String)> {
@@ -36,7 +40,7 @@ fn recorded_documents_hash_to_their_chain_context() {
     let stated = stated_contexts();
     assert!(stated.len() >= 11, "found {} rows", stated.len());
     for (chain, context) in stated {
-        let text = std::fs::read_to_string(chains().join(&chain).join("genesis.json")).unwrap();
+        let text = text(&chains().join(&chain).join("genesis.json"));
         let (doc, unknown) =
             Document::from_json_with_unknown(&text).unwrap_or_else(|e| panic!("{chain}: {e}"));
         assert_eq!(unknown, Vec::<String>::new(), "{chain}");

@@ -54,16 +54,11 @@ fn civil_from_days(days: i64) -> (i64, i64, i64) {
     let shifted = days + 719_468;
     let era = shifted.div_euclid(146_097);
     let day_of_era = shifted.rem_euclid(146_097);
-    let year_of_era =
-        (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let year_of_era = (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
     let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
     let month_index = (5 * day_of_year + 2) / 153;
     let day = day_of_year - (153 * month_index + 2) / 5 + 1;
-    let month = if month_index < 10 {
-        month_index + 3
-    } else {
-        month_index - 9
-    };
+    let month = if month_index < 10 { month_index + 3 } else { month_index - 9 };
     let year = year_of_era + era * 400 + i64::from(month <= 2);
     (year, month, day)
 }
@@ -81,25 +76,18 @@ impl Timestamp {
     /// RFC 3339 in UTC. (The reference writes local time; both read any offset.)
     pub fn to_rfc3339(self) -> Option<String> {
         // Years have four digits: 9999-12-31T23:59:59Z is the last that can be written.
-        let secs = i64::try_from(self.0)
-            .ok()
-            .filter(|s| *s < 253_402_300_800)?;
+        let secs = i64::try_from(self.0).ok().filter(|s| *s < 253_402_300_800)?;
         let (year, month, day) = civil_from_days(secs / SECONDS_PER_DAY);
         let rest = secs % SECONDS_PER_DAY;
         let (hour, minute, second) = (rest / 3600, rest / 60 % 60, rest % 60);
-        Some(format!(
-            "{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z"
-        ))
+        Some(format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z"))
     }
 
     /// Reads RFC 3339 with `Z` or a numeric offset; fractions of a second are dropped. Times before 1970 wrap around.
     pub fn parse_rfc3339(text: &str) -> Option<Self> {
         let number = |range: std::ops::Range<usize>| -> Option<i64> {
             let digits = text.get(range)?;
-            digits
-                .bytes()
-                .all(|b| b.is_ascii_digit())
-                .then(|| digits.parse().ok())?
+            digits.bytes().all(|b| b.is_ascii_digit()).then(|| digits.parse().ok())?
         };
         let bytes = text.as_bytes();
         let separators = [(4, b'-'), (7, b'-'), (10, b'T'), (13, b':'), (16, b':')];
@@ -117,10 +105,7 @@ impl Timestamp {
         }
         let mut at = 19;
         if bytes.get(at) == Some(&b'.') {
-            let digits = bytes[at + 1..]
-                .iter()
-                .take_while(|b| b.is_ascii_digit())
-                .count();
+            let digits = bytes[at + 1..].iter().take_while(|b| b.is_ascii_digit()).count();
             if digits == 0 {
                 return None;
             }
@@ -146,8 +131,7 @@ impl Timestamp {
 impl ToJson for Timestamp {
     fn to_json(&self) -> Value {
         // A time that has no text form is an error in the reference; a number loses nothing.
-        self.to_rfc3339()
-            .map_or_else(|| Value::from(self.0), Value::String)
+        self.to_rfc3339().map_or_else(|| Value::from(self.0), Value::String)
     }
 }
 
@@ -155,8 +139,9 @@ impl FromJson for Timestamp {
     fn from_json(v: &Value, cx: &mut json::Context) -> Result<Self, json::Error> {
         match v {
             Value::Null => Ok(Self::default()),
-            Value::String(s) => Self::parse_rfc3339(s)
-                .ok_or_else(|| cx.error(format!("not a time in RFC 3339: {s:?}"))),
+            Value::String(s) => {
+                Self::parse_rfc3339(s).ok_or_else(|| cx.error(format!("not a time in RFC 3339: {s:?}")))
+            }
             other => Err(cx.expected("a time in RFC 3339", other)),
         }
     }

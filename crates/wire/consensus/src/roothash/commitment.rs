@@ -163,24 +163,15 @@ fn sign<T: cbor::Encode>(
 ) -> Result<RawSignature, ContextError> {
     let suffix = runtime.map(Namespace::to_string);
     let message = cbor::to_vec(message);
-    context::sign_with_context(
-        key,
-        context,
-        chain,
-        suffix.as_deref().map(str::as_bytes),
-        &message,
-    )
-    .map(RawSignature::new)
+    context::sign_with_context(key, context, chain, suffix.as_deref().map(str::as_bytes), &message)
+        .map(RawSignature::new)
 }
 
 /// The enclave's signature over a result.
 ///
 /// # Errors
 /// If the context cannot be prepared.
-pub fn sign_rak(
-    rak: &SecretKey,
-    header: &ComputeResultsHeader,
-) -> Result<RawSignature, ContextError> {
+pub fn sign_rak(rak: &SecretKey, header: &ComputeResultsHeader) -> Result<RawSignature, ContextError> {
     sign(rak, &context::COMPUTE_RESULTS_HEADER, None, None, header)
 }
 
@@ -196,19 +187,8 @@ impl ExecutorCommitment {
         header: ExecutorCommitmentHeader,
         messages: Vec<Message>,
     ) -> Result<Self, ContextError> {
-        let signature = sign(
-            key,
-            &context::ROOTHASH_EXECUTOR_COMMITMENT,
-            Some(chain),
-            Some(runtime),
-            &header,
-        )?;
-        Ok(Self {
-            node_id: PublicKey::new(key.public()),
-            header,
-            signature,
-            messages,
-        })
+        let signature = sign(key, &context::ROOTHASH_EXECUTOR_COMMITMENT, Some(chain), Some(runtime), &header)?;
+        Ok(Self { node_id: PublicKey::new(key.public()), header, signature, messages })
     }
 
     /// Whether the node signed the header for this runtime.
@@ -250,9 +230,7 @@ impl ExecutorCommitment {
                     invalid!("missing {name}");
                 }
                 for (i, message) in self.messages.iter().enumerate() {
-                    message
-                        .validate_basic()
-                        .map_err(|e| Invalid::new(format!("bad runtime message {i}: {e}")))?;
+                    message.validate_basic().map_err(|e| Invalid::new(format!("bad runtime message {i}: {e}")))?;
                 }
                 Ok(())
             }
@@ -261,10 +239,7 @@ impl ExecutorCommitment {
                     ("IORoot", header.io_root.is_some()),
                     ("StateRoot", header.state_root.is_some()),
                     ("MessagesHash", header.messages_hash.is_some()),
-                    (
-                        "InMessagesHash/Count",
-                        header.in_messages_hash.is_some() || header.in_messages_count != 0,
-                    ),
+                    ("InMessagesHash/Count", header.in_messages_hash.is_some() || header.in_messages_count != 0),
                     ("RAK signature", self.header.rak_signature.is_some()),
                     ("messages", !self.messages.is_empty()),
                 ];
@@ -319,20 +294,8 @@ impl Proposal {
         header: ProposalHeader,
         batch: Vec<Hash>,
     ) -> Result<Self, ContextError> {
-        let signature = sign(
-            key,
-            &context::ROOTHASH_PROPOSAL,
-            Some(chain),
-            Some(runtime),
-            &header,
-        )?;
-        Ok(Self {
-            node_id: PublicKey::new(key.public()),
-            header,
-            signature,
-            batch,
-            batch_signature: None,
-        })
+        let signature = sign(key, &context::ROOTHASH_PROPOSAL, Some(chain), Some(runtime), &header)?;
+        Ok(Self { node_id: PublicKey::new(key.public()), header, signature, batch, batch_signature: None })
     }
 
     /// Whether the node signed header and, if a signature over it is there, batch.
@@ -394,36 +357,19 @@ pub fn verify_executor_commitment<E: From<CommitmentError>>(
     }
     if runtime.tee_hardware != TeeHardware::INVALID {
         let node = find_node(&commit.node_id)?.ok_or_else(|| rule(&codes::NOT_IN_COMMITTEE))?;
-        let active = runtime
-            .active_deployment(epoch)
-            .ok_or_else(|| rule(&codes::NO_RUNTIME))?;
-        let registered = node
-            .runtime(&runtime.id, active.version)
-            .ok_or_else(|| rule(&codes::NOT_IN_COMMITTEE))?;
-        let tee = registered
-            .capabilities
-            .tee
-            .as_ref()
-            .ok_or_else(|| rule(&codes::RAK_SIG_INVALID))?;
+        let active = runtime.active_deployment(epoch).ok_or_else(|| rule(&codes::NO_RUNTIME))?;
+        let registered = node.runtime(&runtime.id, active.version).ok_or_else(|| rule(&codes::NOT_IN_COMMITTEE))?;
+        let tee = registered.capabilities.tee.as_ref().ok_or_else(|| rule(&codes::RAK_SIG_INVALID))?;
         if !commit.header.verify_rak(verifier, &tee.rak) {
             return Err(rule(&codes::RAK_SIG_INVALID));
         }
     }
     if !commit.is_by_scheduler() {
-        return if commit.messages.is_empty() {
-            Ok(())
-        } else {
-            Err(rule(&codes::INVALID_MESSAGES))
-        };
+        return if commit.messages.is_empty() { Ok(()) } else { Err(rule(&codes::INVALID_MESSAGES)) };
     }
-    let too_many =
-        u32::try_from(commit.messages.len()).map_or(true, |n| n > runtime.executor.max_messages);
+    let too_many = u32::try_from(commit.messages.len()).map_or(true, |n| n > runtime.executor.max_messages);
     if too_many || Some(messages_hash(&commit.messages)) != commit.header.header.messages_hash {
         return Err(rule(&codes::INVALID_MESSAGES));
     }
-    if commit.messages.is_empty() {
-        Ok(())
-    } else {
-        validate_messages(&commit.messages)
-    }
+    if commit.messages.is_empty() { Ok(()) } else { validate_messages(&commit.messages) }
 }

@@ -50,9 +50,7 @@ impl Evidence {
         if let Some(e) = &self.equivocation_executor {
             Some((e.commit_a.node_id, e.commit_a.header.header.round))
         } else {
-            self.equivocation_proposal
-                .as_ref()
-                .map(|e| (e.proposal_a.node_id, e.proposal_a.header.round))
+            self.equivocation_proposal.as_ref().map(|e| (e.proposal_a.node_id, e.proposal_a.header.round))
         }
     }
 
@@ -103,16 +101,12 @@ impl EquivocationExecutorEvidence {
             invalid!("messages should be empty for equivocation evidence");
         }
         for (name, commit) in [("A", a), ("B", b)] {
-            commit.validate_basic().map_err(|e| {
-                Invalid::new(format!(
-                    "equivocation evidence commit {name} not valid: {e}"
-                ))
-            })?;
+            commit
+                .validate_basic()
+                .map_err(|e| Invalid::new(format!("equivocation evidence commit {name} not valid: {e}")))?;
         }
         let (ha, hb) = (&a.header.header, &b.header.header);
-        if a.header.failure == ExecutorCommitmentFailure::NONE
-            && b.header.failure == ExecutorCommitmentFailure::NONE
-        {
+        if a.header.failure == ExecutorCommitmentFailure::NONE && b.header.failure == ExecutorCommitmentFailure::NONE {
             // Incoming messages are not among what is compared.
             if ha.previous_hash == hb.previous_hash
                 && ha.io_root == hb.io_root
@@ -122,9 +116,7 @@ impl EquivocationExecutorEvidence {
                 invalid!("equivocation evidence commit headers match, no sign of equivocation");
             }
         } else if a.header.failure == b.header.failure {
-            invalid!(
-                "equivocation evidence failure indication fields match, no sign of equivocation"
-            );
+            invalid!("equivocation evidence failure indication fields match, no sign of equivocation");
         }
         for (name, commit) in [("A", a), ("B", b)] {
             if !commit.verify(verifier, id) {

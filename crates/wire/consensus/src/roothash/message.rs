@@ -48,11 +48,7 @@ impl Message {
 
 /// SHA-512/256 of the list's CBOR; the empty hash for no messages.
 pub fn messages_hash(messages: &[Message]) -> Hash {
-    if messages.is_empty() {
-        Hash::EMPTY
-    } else {
-        Hash::of_cbor(messages)
-    }
+    if messages.is_empty() { Hash::EMPTY } else { Hash::of_cbor(messages) }
 }
 
 /// A message for the staking service: exactly one operation.
@@ -167,11 +163,7 @@ pub struct IncomingMessage {
 
 /// SHA-512/256 of the list's CBOR; the empty hash for no messages.
 pub fn in_messages_hash(messages: &[IncomingMessage]) -> Hash {
-    if messages.is_empty() {
-        Hash::EMPTY
-    } else {
-        Hash::of_cbor(messages)
-    }
+    if messages.is_empty() { Hash::EMPTY } else { Hash::of_cbor(messages) }
 }
 
 /// State of a runtime's queue of incoming messages.

@@ -60,7 +60,7 @@ impl SchedulerCommitment {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {
     /// Enough equal votes: the round is decided.
-    Finalized(SchedulerCommitment),
+    Finalized(Box<SchedulerCommitment>),
     /// More commitments or a timeout are needed.
     StillWaiting,
     /// Nodes disagree, and from now on the backup workers decide.
@@ -84,27 +84,19 @@ impl Pool {
 
     /// A pool without commitments.
     pub fn new() -> Self {
-        Self {
-            highest_rank: Self::NO_RANK,
-            ..Self::default()
-        }
+        Self { highest_rank: Self::NO_RANK, ..Self::default() }
     }
 
     /// Adds a commitment that [`verify_executor_commitment`](super::commitment::verify_executor_commitment) accepted.
     ///
     /// # Errors
     /// The code of the rule that does not hold; the pool may have lost worse ranks nevertheless.
-    pub fn add_verified(
-        &mut self,
-        c: &Committee,
-        commit: &ExecutorCommitment,
-    ) -> Result<(), &'static ErrorCode> {
+    pub fn add_verified(&mut self, c: &Committee, commit: &ExecutorCommitment) -> Result<(), &'static ErrorCode> {
         if !self.discrepancy && !c.members().iter().any(|m| m.public_key == commit.node_id) {
             return Err(&codes::NOT_IN_COMMITTEE);
         }
         // Workers had their chance: a late vote must not improve their statistics.
-        let backup =
-            |m: &CommitteeNode| m.role == Role::BACKUP_WORKER && m.public_key == commit.node_id;
+        let backup = |m: &CommitteeNode| m.role == Role::BACKUP_WORKER && m.public_key == commit.node_id;
         if self.discrepancy && !c.members().iter().any(backup) {
             return Err(&codes::BAD_EXECUTOR_COMMITMENT);
         }
@@ -118,10 +110,7 @@ impl Pool {
             self.highest_rank = rank;
             self.scheduler_commitments.retain(|r, _| *r <= rank);
         }
-        self.scheduler_commitments
-            .entry(rank)
-            .or_default()
-            .add(commit)
+        self.scheduler_commitments.entry(rank).or_default().add(commit)
     }
 
     /// Decides how the round stands; `timeout` says that its time is up.
@@ -137,11 +126,7 @@ impl Pool {
 
     fn evaluate(&self, c: &Committee, allowed_stragglers: usize, timeout: bool) -> Outcome {
         let Some(sc) = self.scheduler_commitments.get(&self.highest_rank) else {
-            return if timeout {
-                Outcome::Failed(&codes::NO_SCHEDULER_COMMITMENT)
-            } else {
-                Outcome::StillWaiting
-            };
+            return if timeout { Outcome::Failed(&codes::NO_SCHEDULER_COMMITMENT) } else { Outcome::StillWaiting };
         };
         let tally = self.tally(c, sc);
         if self.discrepancy {
@@ -152,11 +137,7 @@ impl Pool {
     }
 
     fn tally(&self, c: &Committee, sc: &SchedulerCommitment) -> Tally {
-        let role = if self.discrepancy {
-            Role::BACKUP_WORKER
-        } else {
-            Role::WORKER
-        };
+        let role = if self.discrepancy { Role::BACKUP_WORKER } else { Role::WORKER };
         let mut tally = Tally::default();
         for member in c.members().iter().filter(|m| m.role == role) {
             tally.total += 1;
@@ -170,13 +151,7 @@ impl Pool {
         tally
     }
 
-    fn detect(
-        &self,
-        sc: &SchedulerCommitment,
-        tally: &Tally,
-        allowed_stragglers: usize,
-        timeout: bool,
-    ) -> Outcome {
+    fn detect(&self, sc: &SchedulerCommitment, tally: &Tally, allowed_stragglers: usize, timeout: bool) -> Outcome {
         if tally.votes.len() > 1 || tally.failures > allowed_stragglers {
             // Schedulers out of turn always wait for the timeout: otherwise a few nodes could pass over those before
             // them by publishing failures or false results at once.
@@ -188,7 +163,7 @@ impl Pool {
         }
         let agreed: usize = tally.votes.values().sum();
         if agreed + allowed_stragglers >= tally.total {
-            Outcome::Finalized(sc.clone())
+            Outcome::Finalized(Box::new(sc.clone()))
         } else if timeout {
             Outcome::DiscrepancyDetected
         } else {
@@ -205,10 +180,8 @@ impl Pool {
             Outcome::Failed(&codes::INSUFFICIENT_VOTES)
         } else if count < required {
             Outcome::StillWaiting
-        } else if best.map(|(vote, _)| *vote)
-            == sc.commitment.as_ref().map(ExecutorCommitment::to_vote)
-        {
-            Outcome::Finalized(sc.clone())
+        } else if best.map(|(vote, _)| *vote) == sc.commitment.as_ref().map(ExecutorCommitment::to_vote) {
+            Outcome::Finalized(Box::new(sc.clone()))
         } else {
             Outcome::Failed(&codes::BAD_SCHEDULER_COMMITMENT)
         }

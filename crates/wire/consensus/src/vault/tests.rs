@@ -7,25 +7,16 @@ fn addr(n: u8) -> Address {
 }
 
 fn authority(members: &[u8], threshold: u8) -> Authority {
-    Authority {
-        addresses: Some(members.iter().map(|n| addr(*n)).collect()),
-        threshold,
-    }
+    Authority { addresses: Some(members.iter().map(|n| addr(*n)).collect()), threshold }
 }
 
 fn params() -> Parameters {
-    Parameters {
-        max_authority_addresses: 3,
-        ..Parameters::defaults()
-    }
+    Parameters { max_authority_addresses: 3, ..Parameters::defaults() }
 }
 
 fn message(method: &str) -> Action {
     Action {
-        execute_message: Some(ActionExecuteMessage {
-            method: method.to_owned(),
-            body: Raw::default(),
-        }),
+        execute_message: Some(ActionExecuteMessage { method: method.to_owned(), body: Raw::default() }),
         ..Action::default()
     }
 }
@@ -38,23 +29,14 @@ fn authority_rules() {
         (authority(&[], 1), Err("no addresses")),
         (Authority::default(), Err("no addresses")),
         (authority(&[1], 0), Err("threshold cannot be zero")),
-        (
-            authority(&[1], 2),
-            Err("threshold is larger than the number of addresses"),
-        ),
-        (
-            authority(&[1, 2, 3, 4], 1),
-            Err("too many addresses in authority (max: 3 got: 4)"),
-        ),
+        (authority(&[1], 2), Err("threshold is larger than the number of addresses")),
+        (authority(&[1, 2, 3, 4], 1), Err("too many addresses in authority (max: 3 got: 4)")),
         (authority(&[1, 1], 1), Err("duplicate address in authority")),
     ] {
         let got = a.validate(&params()).map_err(|e| e.to_string());
         match want {
             Ok(()) => assert_eq!(got, Ok(())),
-            Err(text) => assert!(
-                got.clone().unwrap_err().contains(text),
-                "{got:?} should say {text}"
-            ),
+            Err(text) => assert!(got.clone().unwrap_err().contains(text), "{got:?} should say {text}"),
         }
     }
 }
@@ -62,14 +44,9 @@ fn authority_rules() {
 #[test]
 fn authority_counts_members_once() {
     let a = authority(&[1, 2, 3], 2);
-    for (signers, want) in [
-        (&[][..], false),
-        (&[1], false),
-        (&[1, 1], false),
-        (&[1, 9], false),
-        (&[1, 3], true),
-        (&[9, 3, 2, 1], true),
-    ] {
+    for (signers, want) in
+        [(&[][..], false), (&[1], false), (&[1, 1], false), (&[1, 9], false), (&[1, 3], true), (&[9, 3, 2, 1], true)]
+    {
         let signers: Vec<_> = signers.iter().map(|n| addr(*n)).collect();
         assert_eq!(a.verify(&signers), want, "{signers:?}");
     }
@@ -79,90 +56,45 @@ fn authority_counts_members_once() {
 
 #[test]
 fn action_rules() {
-    let suspend = || Action {
-        suspend: Some(ActionSuspend {}),
-        ..Action::default()
-    };
-    let update = |u: ActionUpdateAuthority| Action {
-        update_authority: Some(u),
-        ..Action::default()
-    };
+    let suspend = || Action { suspend: Some(ActionSuspend {}), ..Action::default() };
+    let update = |u: ActionUpdateAuthority| Action { update_authority: Some(u), ..Action::default() };
     let policy = |address: Address| Action {
-        update_withdraw_policy: Some(ActionUpdateWithdrawPolicy {
-            address,
-            ..ActionUpdateWithdrawPolicy::default()
-        }),
+        update_withdraw_policy: Some(ActionUpdateWithdrawPolicy { address, ..ActionUpdateWithdrawPolicy::default() }),
         ..Action::default()
     };
     for (action, want) in [
         (suspend(), None),
         (message("staking.Transfer"), None),
         (policy(addr(1)), None),
-        (
-            update(ActionUpdateAuthority {
-                admin_authority: Some(authority(&[1], 1)),
-                suspend_authority: None,
-            }),
-            None,
-        ),
+        (update(ActionUpdateAuthority { admin_authority: Some(authority(&[1], 1)), suspend_authority: None }), None),
         (Action::default(), Some("exactly one action must be set")),
-        (
-            Action {
-                resume: Some(ActionResume {}),
-                ..suspend()
-            },
-            Some("exactly one action must be set"),
-        ),
+        (Action { resume: Some(ActionResume {}), ..suspend() }, Some("exactly one action must be set")),
         (message(""), Some("malformed execute message method")),
+        (policy(Address::common_pool()), Some("malformed address in update withdraw policy")),
+        (update(ActionUpdateAuthority::default()), Some("at least one authority must be updated")),
         (
-            policy(Address::common_pool()),
-            Some("malformed address in update withdraw policy"),
-        ),
-        (
-            update(ActionUpdateAuthority::default()),
-            Some("at least one authority must be updated"),
-        ),
-        (
-            update(ActionUpdateAuthority {
-                admin_authority: None,
-                suspend_authority: Some(authority(&[], 1)),
-            }),
+            update(ActionUpdateAuthority { admin_authority: None, suspend_authority: Some(authority(&[], 1)) }),
             Some("malformed updated suspend authority: no addresses"),
         ),
         (
-            update(ActionUpdateAuthority {
-                admin_authority: Some(authority(&[1], 2)),
-                suspend_authority: None,
-            }),
+            update(ActionUpdateAuthority { admin_authority: Some(authority(&[1], 2)), suspend_authority: None }),
             Some("malformed updated admin authority"),
         ),
     ] {
         let got = action.validate(&params()).err().map(|e| e.to_string());
         match want {
             None => assert_eq!(got, None),
-            Some(text) => assert!(
-                got.clone().is_some_and(|g| g.contains(text)),
-                "{got:?} should say {text}"
-            ),
+            Some(text) => assert!(got.clone().is_some_and(|g| g.contains(text)), "{got:?} should say {text}"),
         }
     }
 }
 
 #[test]
 fn who_may_authorize_what() {
-    let vault = Vault {
-        admin_authority: authority(&[1], 1),
-        suspend_authority: authority(&[2], 1),
-        ..Vault::default()
-    };
-    let suspend = Action {
-        suspend: Some(ActionSuspend {}),
-        ..Action::default()
-    };
-    let resume = Action {
-        resume: Some(ActionResume {}),
-        ..Action::default()
-    };
+    let vault =
+        Vault { admin_authority: authority(&[1], 1), suspend_authority: authority(&[2], 1), ..Vault::default() };
+    let suspend = Action { suspend: Some(ActionSuspend {}), ..Action::default() };
+    let resume = Action { resume: Some(ActionResume {}), ..Action::default() };
     for (action, who, want) in [
         (&suspend, 1, true),
         (&suspend, 2, true),
@@ -172,11 +104,7 @@ fn who_may_authorize_what() {
         (&message("m"), 2, false),
         (&Action::default(), 1, false),
     ] {
-        assert_eq!(
-            action.is_authorized(&vault, &addr(who)),
-            want,
-            "{action:?} by {who}"
-        );
+        assert_eq!(action.is_authorized(&vault, &addr(who)), want, "{action:?} by {who}");
     }
 }
 
@@ -186,10 +114,7 @@ fn withdrawals_are_limited_per_interval() {
     let mut s = AddressState::default();
     assert!(s.authorize_withdrawal(1, &q(0)), "zero is always fine");
     assert!(!s.authorize_withdrawal(1, &q(1)), "disabled");
-    s.update_withdraw_policy(&WithdrawPolicy {
-        limit_amount: q(100),
-        limit_interval: 10,
-    });
+    s.update_withdraw_policy(&WithdrawPolicy { limit_amount: q(100), limit_interval: 10 });
     for (height, amount, want) in [
         (15, 60, true),
         (16, 41, false),
@@ -199,23 +124,13 @@ fn withdrawals_are_limited_per_interval() {
         (29, 1, false),
         (40, 101, false),
     ] {
-        assert_eq!(
-            s.authorize_withdrawal(height, &q(amount)),
-            want,
-            "{amount} at {height}"
-        );
+        assert_eq!(s.authorize_withdrawal(height, &q(amount)), want, "{amount} at {height}");
     }
     assert_eq!((s.current_bucket, &s.current_amount), (2, &q(100)));
-    s.update_withdraw_policy(&WithdrawPolicy {
-        limit_amount: q(150),
-        limit_interval: 10,
-    });
+    s.update_withdraw_policy(&WithdrawPolicy { limit_amount: q(150), limit_interval: 10 });
     assert_eq!(s.current_amount, q(100), "the same interval goes on");
     assert!(s.authorize_withdrawal(29, &q(50)));
-    s.update_withdraw_policy(&WithdrawPolicy {
-        limit_amount: q(150),
-        limit_interval: 11,
-    });
+    s.update_withdraw_policy(&WithdrawPolicy { limit_amount: q(150), limit_interval: 11 });
     assert_eq!((s.current_bucket, &s.current_amount), (0, &q(0)));
 }
 
@@ -228,10 +143,7 @@ fn parameter_changes() {
     let mut p = params();
     changes.apply(&mut p);
     assert_eq!((p.gas_costs.len(), p.max_authority_addresses), (0, 3));
-    let p = Parameters {
-        enabled: true,
-        ..Parameters::default()
-    };
+    let p = Parameters { enabled: true, ..Parameters::default() };
     assert!(p.sanity_check().is_err());
     assert_eq!(Parameters::default().sanity_check(), Ok(()));
 }
@@ -239,16 +151,8 @@ fn parameter_changes() {
 #[test]
 fn bytes_of_an_executed_event() {
     let ok = ActionExecutedEvent::default();
-    assert!(
-        !cbor::to_vec(&ok).windows(6).any(|w| w == b"result"),
-        "an empty result is left out"
-    );
-    let failed = ActionExecutedEvent {
-        result: ActionExecutionResult {
-            module: "m".to_owned(),
-            code: 5,
-        },
-        ..Default::default()
-    };
+    assert!(!cbor::to_vec(&ok).windows(6).any(|w| w == b"result"), "an empty result is left out");
+    let failed =
+        ActionExecutedEvent { result: ActionExecutionResult { module: "m".to_owned(), code: 5 }, ..Default::default() };
     assert!(cbor::to_vec(&failed).ends_with(b"\x66result\xa2\x64code\x05\x66module\x61m"));
 }
