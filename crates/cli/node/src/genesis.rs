@@ -2,6 +2,7 @@
 
 use std::{path::PathBuf, process::ExitCode};
 
+use apps_core::LocalConfig;
 use clap::Subcommand;
 use wire_consensus::genesis::Document;
 
@@ -51,7 +52,12 @@ fn check(args: &FileArgs, options: UnsafeOptions) -> Result<(), String> {
     if let Some(path) = unknown.first() {
         return Err(format!("{file}: unknown field {path} ({} unknown in all); remove it or correct its name", unknown.len()));
     }
-    doc.sanity_check(options.dont_blame_oasis).map_err(|e| format!("{file}: {e}"))?;
+    let local = LocalConfig {
+        allow_debug: options.dont_blame_oasis,
+        allow_test_keys: options.allow_test_keys,
+        ..LocalConfig::default()
+    };
+    node_app::sanity_check(&doc, &local).map_err(|e| format!("{file}: {e}"))?;
     let canonical = doc.to_canonical_json();
     let differing = canonical.lines().zip(text.lines()).position(|(a, b)| a != b);
     if let Some(line) = differing {

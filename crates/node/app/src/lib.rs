@@ -13,9 +13,11 @@
 
 mod app;
 mod check;
+mod sanity;
 mod services;
 mod store;
 
 pub use app::NodeApp;
+pub use sanity::sanity_check;
 pub use services::{NodeOptions, build_mux};
 pub use store::{Change, DbStore, MemoryStore, StateStore, StoreError};

@@ -135,7 +135,7 @@ pub fn comet_chain_id(chain: &ChainContext) -> String {
 }
 
 impl Document {
-    /// Every check that the reference makes of a genesis document. `allow_debug` is set where unsafe debug options are
+    /// The checks of a genesis document that need no service's rules; `node_app::sanity_check` makes all. `allow_debug` is set where unsafe debug options are
     /// allowed (test networks). Source: `go/genesis/api/sanity_check.go`.
     ///
     /// # Errors
