@@ -30,49 +30,29 @@ impl Counts {
     }
 
     fn check(passed: bool) -> Self {
-        Self {
-            passed: usize::from(passed),
-            failed: usize::from(!passed),
-            skipped: 0,
-        }
+        Self { passed: usize::from(passed), failed: usize::from(!passed), skipped: 0 }
     }
 
-    const SKIPPED: Self = Self {
-        passed: 0,
-        failed: 0,
-        skipped: 1,
-    };
+    const SKIPPED: Self = Self { passed: 0, failed: 0, skipped: 1 };
 }
 
 type Step = fn(&Path) -> Result<Counts>;
 
 /// Cheap first. A failing step does not stop the later ones: one run shows everything.
-const STEPS: &[(&str, Step)] = &[
-    ("fmt", fmt),
-    ("tidy", tidy_step),
-    ("clippy", clippy),
-    ("tests", tests),
-    ("docs", docs),
-];
+const STEPS: &[(&str, Step)] =
+    &[("fmt", fmt), ("tidy", tidy_step), ("clippy", clippy), ("tests", tests), ("docs", docs)];
 
 /// Runs the named steps, or all.
 pub(crate) fn run(only: Option<&str>) -> Result<ExitCode> {
     let wanted: Option<Vec<&str>> = only.map(|list| list.split(',').collect());
-    if let Some(other) = wanted
-        .iter()
-        .flatten()
-        .find(|name| !STEPS.iter().any(|(step, _)| step == *name))
-    {
+    if let Some(other) = wanted.iter().flatten().find(|name| !STEPS.iter().any(|(step, _)| step == *name)) {
         let known: Vec<&str> = STEPS.iter().map(|(name, _)| *name).collect();
         bail!("no step is called {other}; there are {}", known.join(", "));
     }
     let root = root();
     let mut total = Counts::default();
     let mut broken = Vec::new();
-    for (name, step) in STEPS
-        .iter()
-        .filter(|(name, _)| wanted.as_ref().is_none_or(|list| list.contains(name)))
-    {
+    for (name, step) in STEPS.iter().filter(|(name, _)| wanted.as_ref().is_none_or(|list| list.contains(name))) {
         println!("==> {name}");
         let counts = step(&root).with_context(|| format!("step {name}"))?;
         if counts.failed > 0 {
@@ -83,15 +63,8 @@ pub(crate) fn run(only: Option<&str>) -> Result<ExitCode> {
     if !broken.is_empty() {
         println!("failed: {}", broken.join(", "));
     }
-    println!(
-        "{} passed, {} failed, {} skipped",
-        total.passed, total.failed, total.skipped
-    );
-    Ok(if total.failed == 0 {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
-    })
+    println!("{} passed, {} failed, {} skipped", total.passed, total.failed, total.skipped);
+    Ok(if total.failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 fn cargo() -> OsString {
@@ -101,32 +74,18 @@ fn cargo() -> OsString {
 /// Runs cargo with its output passed through; true if it succeeded.
 fn cargo_passes(root: &Path, args: &[&str], env: &[(&str, &str)]) -> Result<bool> {
     let mut command = Command::new(cargo());
-    command
-        .args(args)
-        .envs(env.iter().copied())
-        .current_dir(root);
-    Ok(command
-        .status()
-        .with_context(|| format!("running cargo {}", args.join(" ")))?
-        .success())
+    command.args(args).envs(env.iter().copied()).current_dir(root);
+    Ok(command.status().with_context(|| format!("running cargo {}", args.join(" ")))?.success())
 }
 
 /// Is the cargo subcommand there, if need be after asking rustup for the component?
 fn component(subcommand: &str, name: &str) -> bool {
     let present = || {
         let mut command = Command::new(cargo());
-        command
-            .args([subcommand, "--version"])
-            .stdout(Stdio::null())
-            .stderr(Stdio::null());
+        command.args([subcommand, "--version"]).stdout(Stdio::null()).stderr(Stdio::null());
         command.status().is_ok_and(|s| s.success())
     };
-    let install = || {
-        Command::new("rustup")
-            .args(["component", "add", name])
-            .status()
-            .is_ok_and(|s| s.success())
-    };
+    let install = || Command::new("rustup").args(["component", "add", name]).status().is_ok_and(|s| s.success());
     present() || (install() && present())
 }
 
@@ -135,20 +94,12 @@ fn fmt(root: &Path) -> Result<Counts> {
         println!("skipped: 1 formatting: rustfmt is missing and rustup could not add it");
         return Ok(Counts::SKIPPED);
     }
-    Ok(Counts::check(cargo_passes(
-        root,
-        &["fmt", "--all", "--check"],
-        &[],
-    )?))
+    Ok(Counts::check(cargo_passes(root, &["fmt", "--all", "--check"], &[])?))
 }
 
 fn tidy_step(_root: &Path) -> Result<Counts> {
     let outcome = tidy::outcome(&Tree::load()?);
-    Ok(Counts {
-        passed: outcome.passed,
-        failed: outcome.failed,
-        skipped: 0,
-    })
+    Ok(Counts { passed: outcome.passed, failed: outcome.failed, skipped: 0 })
 }
 
 fn clippy(root: &Path) -> Result<Counts> {
@@ -156,24 +107,13 @@ fn clippy(root: &Path) -> Result<Counts> {
         println!("skipped: 1 lints: clippy is missing and rustup could not add it");
         return Ok(Counts::SKIPPED);
     }
-    let args = [
-        "clippy",
-        "--workspace",
-        "--all-targets",
-        "--",
-        "-D",
-        "warnings",
-    ];
+    let args = ["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"];
     Ok(Counts::check(cargo_passes(root, &args, &[])?))
 }
 
 fn docs(root: &Path) -> Result<Counts> {
     let args = ["doc", "--workspace", "--no-deps", "--quiet"];
-    Ok(Counts::check(cargo_passes(
-        root,
-        &args,
-        &[("RUSTDOCFLAGS", "-D warnings")],
-    )?))
+    Ok(Counts::check(cargo_passes(root, &args, &[("RUSTDOCFLAGS", "-D warnings")])?))
 }
 
 /// Runs every test, then asks whether every recorded file was read by one.
@@ -187,27 +127,14 @@ fn tests(root: &Path) -> Result<Counts> {
     for problem in &unread {
         println!("  {problem}");
     }
-    println!(
-        "vectors read: {}",
-        if unread.is_empty() {
-            "ok".into()
-        } else {
-            format!("{} problem(s)", unread.len())
-        }
-    );
+    println!("vectors read: {}", if unread.is_empty() { "ok".into() } else { format!("{} problem(s)", unread.len()) });
     counts.add(Counts::check(unread.is_empty()));
     Ok(counts)
 }
 
 fn cargo_test(root: &Path, log: &Path) -> Result<Counts> {
     let mut child = Command::new(cargo())
-        .args([
-            "test",
-            "--workspace",
-            "--no-fail-fast",
-            "--",
-            "--show-output",
-        ])
+        .args(["test", "--workspace", "--no-fail-fast", "--", "--show-output"])
         .env(READ_LOG_ENV, log)
         .current_dir(root)
         .stdout(Stdio::piped())
@@ -238,9 +165,7 @@ fn cargo_test(root: &Path, log: &Path) -> Result<Counts> {
 /// A build failure or a crashed test binary has no count of its own.
 fn settle(mut counts: Counts, success: bool) -> Counts {
     if !success && counts.failed == 0 {
-        println!(
-            "cargo test failed without a failing test: a build failure or a crashed test binary"
-        );
+        println!("cargo test failed without a failing test: a build failure or a crashed test binary");
         counts.failed += 1;
     }
     if success && counts.passed == 0 {
@@ -251,25 +176,14 @@ fn settle(mut counts: Counts, success: bool) -> Counts {
 }
 
 /// Passes lines on to our own stream and to the counter.
-fn forward(
-    from: impl Read + Send + 'static,
-    to: mpsc::Sender<String>,
-    is_err: bool,
-) -> std::thread::JoinHandle<()> {
+fn forward(from: impl Read + Send + 'static, to: mpsc::Sender<String>, is_err: bool) -> std::thread::JoinHandle<()> {
     std::thread::spawn(move || {
         let mut reader = BufReader::new(from);
         let mut line = Vec::new();
         while reader.read_until(b'\n', &mut line).is_ok_and(|n| n > 0) {
             // If our own output is gone there is nobody left to tell; the counts still matter for the exit code.
-            let _ = if is_err {
-                std::io::stderr().write_all(&line)
-            } else {
-                std::io::stdout().write_all(&line)
-            };
-            if to
-                .send(String::from_utf8_lossy(&line).into_owned())
-                .is_err()
-            {
+            let _ = if is_err { std::io::stderr().write_all(&line) } else { std::io::stdout().write_all(&line) };
+            if to.send(String::from_utf8_lossy(&line).into_owned()).is_err() {
                 return;
             }
             line.clear();
@@ -282,26 +196,13 @@ fn count_line(line: &str) -> Counts {
     let line = line.trim();
     if let Some(rest) = line.strip_prefix("test result: ") {
         let field = |name: &str| {
-            let part = rest
-                .split(['.', ';'])
-                .map(str::trim)
-                .find_map(|part| part.strip_suffix(name));
-            part.and_then(|number| number.trim().parse().ok())
-                .unwrap_or(0)
+            let part = rest.split(['.', ';']).map(str::trim).find_map(|part| part.strip_suffix(name));
+            part.and_then(|number| number.trim().parse().ok()).unwrap_or(0)
         };
-        return Counts {
-            passed: field(" passed"),
-            failed: field(" failed"),
-            skipped: field(" ignored"),
-        };
+        return Counts { passed: field(" passed"), failed: field(" failed"), skipped: field(" ignored") };
     }
-    let skipped = line
-        .strip_prefix("skipped: ")
-        .and_then(|rest| rest.split_whitespace().next());
-    Counts {
-        skipped: skipped.and_then(|number| number.parse().ok()).unwrap_or(0),
-        ..Counts::default()
-    }
+    let skipped = line.strip_prefix("skipped: ").and_then(|rest| rest.split_whitespace().next());
+    Counts { skipped: skipped.and_then(|number| number.parse().ok()).unwrap_or(0), ..Counts::default() }
 }
 
 /// Recorded files that no test read and no gap excuses, and gaps that excuse files which are read.
@@ -309,8 +210,7 @@ fn unread_vectors(root: &Path, log: &Path) -> Result<Vec<String>> {
     let mut read = BTreeSet::new();
     if log.exists() {
         for file in files_below(log)? {
-            let text =
-                fs::read_to_string(log.join(&file)).with_context(|| file.display().to_string())?;
+            let text = fs::read_to_string(log.join(&file)).with_context(|| file.display().to_string())?;
             read.extend(text.lines().map(str::to_owned));
         }
     }
@@ -322,19 +222,13 @@ fn unread_vectors(root: &Path, log: &Path) -> Result<Vec<String>> {
 
 fn judge_reads(files: &[PathBuf], read: &BTreeSet<String>, gaps: &Gaps) -> Vec<String> {
     let mut out = Vec::new();
-    for path in files
-        .iter()
-        .map(|p| p.to_string_lossy())
-        .filter(|p| !p.ends_with("README.md"))
-    {
+    for path in files.iter().map(|p| p.to_string_lossy()).filter(|p| !p.ends_with("README.md")) {
         if !read.contains(path.as_ref()) && !gaps.excuses_vector(&path) {
             out.push(format!("vectors/{path}: read by no test"));
         }
     }
     for path in read.iter().filter(|path| gaps.excuses_vector(path)) {
-        out.push(format!(
-            "vectors/{path}: is read now; take its entry out of gaps.toml"
-        ));
+        out.push(format!("vectors/{path}: is read now; take its entry out of gaps.toml"));
     }
     out
 }
@@ -346,15 +240,7 @@ mod tests {
     #[test]
     fn adds_up_what_cargo_test_prints() {
         let check = |line: &str, passed, failed, skipped| {
-            assert_eq!(
-                count_line(line),
-                Counts {
-                    passed,
-                    failed,
-                    skipped
-                },
-                "{line}"
-            );
+            assert_eq!(count_line(line), Counts { passed, failed, skipped }, "{line}");
         };
         check(
             "test result: ok. 31 passed; 0 failed; 2 ignored; 0 measured; 0 filtered out; finished in 0.20s",
@@ -362,12 +248,7 @@ mod tests {
             0,
             2,
         );
-        check(
-            "test result: FAILED. 3 passed; 4 failed; 0 ignored; 0 measured; 0 filtered out",
-            3,
-            4,
-            0,
-        );
+        check("test result: FAILED. 3 passed; 4 failed; 0 ignored; 0 measured; 0 filtered out", 3, 4, 0);
         check("skipped: 12 files of the reference are absent", 0, 0, 12);
         check("test foo::skipped ... ok", 0, 0, 0);
         check("skipped: some", 0, 0, 0);
@@ -375,10 +256,7 @@ mod tests {
 
     #[test]
     fn a_failure_without_a_count_still_fails() {
-        let some = Counts {
-            passed: 3,
-            ..Counts::default()
-        };
+        let some = Counts { passed: 3, ..Counts::default() };
         assert_eq!(settle(some, false).failed, 1);
         assert_eq!(settle(some, true).failed, 0);
         assert_eq!(settle(Counts::default(), true).failed, 1);
@@ -386,9 +264,7 @@ mod tests {
 
     #[test]
     fn unread_and_wrongly_excused_files_are_named() {
-        let files: Vec<PathBuf> = ["README.md", "a/x.gz", "b/y", "c/z"]
-            .map(PathBuf::from)
-            .to_vec();
+        let files: Vec<PathBuf> = ["README.md", "a/x.gz", "b/y", "c/z"].map(PathBuf::from).to_vec();
         let read = BTreeSet::from(["a/x.gz".to_owned(), "c/z".to_owned()]);
         let gaps = Gaps::parse("[[gap]]\nvectors = \"c/\"\n").unwrap();
         let out = judge_reads(&files, &read, &gaps);
@@ -399,11 +275,6 @@ mod tests {
 
     #[test]
     fn unknown_steps_are_refused() {
-        assert!(
-            run(Some("tests,none"))
-                .unwrap_err()
-                .to_string()
-                .starts_with("no step is called none")
-        );
+        assert!(run(Some("tests,none")).unwrap_err().to_string().starts_with("no step is called none"));
     }
 }

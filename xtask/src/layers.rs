@@ -64,9 +64,7 @@ pub(crate) fn layer_of(dir: &str) -> Option<Layer> {
     let exact = TABLE.iter().find(|(path, _)| *path == dir);
     let family = || {
         let (parent, _) = dir.rsplit_once('/')?;
-        TABLE
-            .iter()
-            .find(|(path, _)| path.strip_suffix("/*") == Some(parent))
+        TABLE.iter().find(|(path, _)| path.strip_suffix("/*") == Some(parent))
     };
     exact.or_else(family).map(|(_, layer)| *layer)
 }
@@ -79,18 +77,14 @@ pub(crate) fn refuse(from: &str, to: &str, dev: bool) -> Option<String> {
     match (a, b) {
         (Dev, _) => None,
         (_, Dev) if dev => None,
-        (_, Dev) => Some(format!(
-            "{from} ({a:?}) may depend on {to} (Dev) for tests only"
-        )),
-        _ if b > a => Some(format!(
-            "{from} ({a:?}) depends on {to} ({b:?}), a higher layer"
-        )),
-        _ if family(from) == "mc" && !matches!(family(to), "mc" | "base") => Some(format!(
-            "{from} depends on {to}; the mc family shares only base"
-        )),
-        _ if family(from) == "pt" && family(to) == "node" => Some(format!(
-            "{from} depends on {to}; ParaTimes and the node meet only in wire"
-        )),
+        (_, Dev) => Some(format!("{from} ({a:?}) may depend on {to} (Dev) for tests only")),
+        _ if b > a => Some(format!("{from} ({a:?}) depends on {to} ({b:?}), a higher layer")),
+        _ if family(from) == "mc" && !matches!(family(to), "mc" | "base") => {
+            Some(format!("{from} depends on {to}; the mc family shares only base"))
+        }
+        _ if family(from) == "pt" && family(to) == "node" => {
+            Some(format!("{from} depends on {to}; ParaTimes and the node meet only in wire"))
+        }
         _ if a != L5 && b == L5 => Some(format!("{from} depends on a binary, {to}")),
         _ => None,
     }
@@ -98,9 +92,7 @@ pub(crate) fn refuse(from: &str, to: &str, dev: bool) -> Option<String> {
 
 /// `crates/FAMILY/NAME` → `FAMILY`.
 fn family(dir: &str) -> &str {
-    dir.strip_prefix("crates/")
-        .and_then(|rest| rest.split('/').next())
-        .unwrap_or("")
+    dir.strip_prefix("crates/").and_then(|rest| rest.split('/').next()).unwrap_or("")
 }
 
 #[cfg(test)]
@@ -123,11 +115,7 @@ mod tests {
         assert!(refused("crates/mc/tx", "crates/wire/consensus", false));
         assert!(refused("crates/wire/net", "crates/base/kv", true));
         assert!(!refused("crates/base/prims", "crates/dev/testkit", true));
-        assert!(!refused(
-            "crates/wire/consensus",
-            "crates/base/prims",
-            false
-        ));
+        assert!(!refused("crates/wire/consensus", "crates/base/prims", false));
         assert!(!refused("xtask", "crates/wire/consensus", false));
     }
 }

@@ -32,14 +32,7 @@ fn literal_end(bytes: &[u8], i: usize) -> usize {
         [b'b' | b'c', b'"', ..] if !word_before => i + 1 + quoted(&rest[1..]),
         [b'r', ..] if !word_before => i + raw(rest, 1),
         [b'b' | b'c', b'r', ..] if !word_before => i + raw(rest, 2),
-        [b'\'', b'\\', ..] => {
-            i + 2
-                + rest
-                    .iter()
-                    .skip(3)
-                    .position(|b| *b == b'\'')
-                    .map_or(0, |p| p + 2)
-        }
+        [b'\'', b'\\', ..] => i + 2 + rest.iter().skip(3).position(|b| *b == b'\'').map_or(0, |p| p + 2),
         [b'\'', ..] => i + char_literal(rest),
         _ => i,
     }
@@ -81,9 +74,7 @@ fn raw(rest: &[u8], prefix: usize) -> usize {
     let mut close = vec![b'"'];
     close.resize(hashes + 1, b'#');
     let body = &rest[open + 1..];
-    body.windows(close.len())
-        .position(|w| w == close)
-        .map_or(rest.len(), |p| open + 1 + p + close.len())
+    body.windows(close.len()).position(|w| w == close).map_or(rest.len(), |p| open + 1 + p + close.len())
 }
 
 /// `'x'` but not a lifetime: the closing quote follows one character.
@@ -95,29 +86,19 @@ fn char_literal(rest: &[u8]) -> usize {
         Some(_) => 2,
         None => return 0,
     };
-    if rest.get(1 + width) == Some(&b'\'') {
-        width + 2
-    } else {
-        0
-    }
+    if rest.get(1 + width) == Some(&b'\'') { width + 2 } else { 0 }
 }
 
 /// Is the file itself a test file, by its path?
 pub(crate) fn is_test_path(path: &str) -> bool {
-    path.ends_with("/tests.rs")
-        || path.contains("/tests/")
-        || path.contains("/benches/")
-        || path.starts_with("fuzz/")
+    path.ends_with("/tests.rs") || path.contains("/tests/") || path.contains("/benches/") || path.starts_with("fuzz/")
 }
 
 /// Names of the modules that the code declares for tests only: `#[cfg(test)] mod name;`.
 pub(crate) fn test_modules(code: &str) -> Vec<&str> {
     let after = code.split("#[cfg(test)]").skip(1);
     let declared = after.filter_map(|rest| rest.trim_start().strip_prefix("mod ")?.split_once(';'));
-    declared
-        .map(|(name, _)| name.trim())
-        .filter(|name| !name.contains('{'))
-        .collect()
+    declared.map(|(name, _)| name.trim()).filter(|name| !name.contains('{')).collect()
 }
 
 /// Blanks the items marked `#[cfg(test)]` or `#[test]` in code that [`code_only`] made.
@@ -178,21 +159,14 @@ pub(crate) fn functions(code: &str) -> Vec<(String, usize, usize)> {
     while let Some(at) = code[from..].find("fn ").map(|p| p + from) {
         from = at + 3;
         let before = code[..at].chars().next_back();
-        let name: String = code[from..]
-            .chars()
-            .take_while(|c| c.is_alphanumeric() || *c == '_')
-            .collect();
+        let name: String = code[from..].chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect();
         if name.is_empty() || before.is_some_and(|c| c.is_alphanumeric() || c == '_') {
             continue;
         }
         let end = item_end(code.as_bytes(), at);
         let body = &code[at..end];
         if body.contains('{') {
-            out.push((
-                name,
-                code[..at].matches('\n').count() + 1,
-                body.matches('\n').count() + 1,
-            ));
+            out.push((name, code[..at].matches('\n').count() + 1, body.matches('\n').count() + 1));
         }
     }
     out
@@ -217,19 +191,13 @@ mod tests {
     fn drops_tests() {
         let text = "fn a() { x }\n#[cfg(test)]\nmod tests {\n  fn b() { y }\n}\nfn c() {}\n#[cfg(test)]\nmod tests;\n";
         let kept = without_tests(&code_only(text));
-        assert!(
-            kept.contains("fn a")
-                && kept.contains("fn c")
-                && !kept.contains("fn b")
-                && !kept.contains("mod")
-        );
+        assert!(kept.contains("fn a") && kept.contains("fn c") && !kept.contains("fn b") && !kept.contains("mod"));
         assert_eq!(lines_without_tests(text), 2);
     }
 
     #[test]
     fn finds_test_modules() {
-        let code =
-            "#[cfg(test)]\nmod vectors;\nmod real;\n#[cfg(test)]\nmod tests { mod inner; }\n";
+        let code = "#[cfg(test)]\nmod vectors;\nmod real;\n#[cfg(test)]\nmod tests { mod inner; }\n";
         assert_eq!(test_modules(code), ["vectors"]);
     }
 

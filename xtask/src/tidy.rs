@@ -42,11 +42,7 @@ pub(crate) fn run(flags: &[&str]) -> Result<ExitCode> {
         [] => {
             let outcome = outcome(&Tree::load()?);
             println!("tidy: {} passed, {} failed", outcome.passed, outcome.failed);
-            Ok(if outcome.failed == 0 {
-                ExitCode::SUCCESS
-            } else {
-                ExitCode::FAILURE
-            })
+            Ok(if outcome.failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
         }
         ["--write"] => {
             docs::write(&Tree::load()?, &root())?;
@@ -68,10 +64,7 @@ pub(crate) struct Outcome {
 
 /// Runs all checks, printing one line per check and one per problem.
 pub(crate) fn outcome(tree: &Tree) -> Outcome {
-    let mut outcome = Outcome {
-        passed: 0,
-        failed: 0,
-    };
+    let mut outcome = Outcome { passed: 0, failed: 0 };
     for (name, check) in CHECKS {
         let problems = check(tree);
         if problems.is_empty() {

@@ -47,17 +47,11 @@ impl Tree {
             };
             files.insert(path, String::from_utf8(bytes).ok());
         }
-        Ok(Self {
-            files,
-            packages: packages(&root)?,
-        })
+        Ok(Self { files, packages: packages(&root)? })
     }
 
     /// The text files whose path passes the filter.
-    pub(crate) fn texts<'a>(
-        &'a self,
-        keep: impl Fn(&str) -> bool + 'a,
-    ) -> impl Iterator<Item = (&'a str, &'a str)> {
+    pub(crate) fn texts<'a>(&'a self, keep: impl Fn(&str) -> bool + 'a) -> impl Iterator<Item = (&'a str, &'a str)> {
         self.files.iter().filter_map(move |(path, text)| {
             let text = text.as_deref()?;
             keep(path).then_some((path.as_str(), text))
@@ -76,10 +70,7 @@ impl Tree {
 
     /// The package whose folder holds the file.
     pub(crate) fn package_of(&self, path: &str) -> Option<&Package> {
-        self.packages.iter().find(|p| {
-            path.strip_prefix(p.dir.as_str())
-                .is_some_and(|rest| rest.starts_with('/'))
-        })
+        self.packages.iter().find(|p| path.strip_prefix(p.dir.as_str()).is_some_and(|rest| rest.starts_with('/')))
     }
 
     /// The Rust files that are not tests, neither by their path nor by how they are declared.
@@ -91,51 +82,29 @@ impl Tree {
                 "lib.rs" | "main.rs" => dir.to_owned(),
                 _ => path.trim_end_matches(".rs").to_owned(),
             };
-            tests.extend(
-                test_modules(&code_only(text))
-                    .into_iter()
-                    .map(|name| format!("{base}/{name}")),
-            );
+            tests.extend(test_modules(&code_only(text)).into_iter().map(|name| format!("{base}/{name}")));
         }
         self.rust().filter(move |(path, _)| {
-            let declared = |stem: &String| {
-                path.strip_prefix(stem.as_str())
-                    .is_some_and(|r| r == ".rs" || r.starts_with('/'))
-            };
+            let declared =
+                |stem: &String| path.strip_prefix(stem.as_str()).is_some_and(|r| r == ".rs" || r.starts_with('/'));
             !is_test_path(path) && !tests.iter().any(declared)
         })
     }
 
     #[cfg(test)]
     pub(crate) fn of(files: &[(&str, &str)]) -> Self {
-        let files = files
-            .iter()
-            .map(|(p, t)| ((*p).to_owned(), Some((*t).to_owned())))
-            .collect();
-        Self {
-            files,
-            packages: Vec::new(),
-        }
+        let files = files.iter().map(|(p, t)| ((*p).to_owned(), Some((*t).to_owned()))).collect();
+        Self { files, packages: Vec::new() }
     }
 }
 
 fn tracked(root: &Path) -> Result<Vec<String>> {
     let out = Command::new("git")
-        .args([
-            "ls-files",
-            "-z",
-            "--cached",
-            "--others",
-            "--exclude-standard",
-        ])
+        .args(["ls-files", "-z", "--cached", "--others", "--exclude-standard"])
         .current_dir(root)
         .output()
         .context("running git ls-files")?;
-    ensure!(
-        out.status.success(),
-        "git ls-files: {}",
-        String::from_utf8_lossy(&out.stderr).trim()
-    );
+    ensure!(out.status.success(), "git ls-files: {}", String::from_utf8_lossy(&out.stderr).trim());
     let mut paths: Vec<String> = out
         .stdout
         .split(|b| *b == 0)
@@ -154,40 +123,20 @@ fn packages(root: &Path) -> Result<Vec<Package>> {
         .current_dir(root)
         .output()
         .context("running cargo metadata")?;
-    ensure!(
-        out.status.success(),
-        "cargo metadata: {}",
-        String::from_utf8_lossy(&out.stderr).trim()
-    );
+    ensure!(out.status.success(), "cargo metadata: {}", String::from_utf8_lossy(&out.stderr).trim());
     let metadata: Value = serde_json::from_slice(&out.stdout).context("reading cargo metadata")?;
-    let list = metadata["packages"]
-        .as_array()
-        .context("cargo metadata has no packages")?;
+    let list = metadata["packages"].as_array().context("cargo metadata has no packages")?;
     list.iter().map(|p| package(root, p)).collect()
 }
 
 fn package(root: &Path, value: &Value) -> Result<Package> {
-    let text = |v: &Value| {
-        v.as_str()
-            .map(str::to_owned)
-            .context("cargo metadata: a field is not a string")
-    };
+    let text = |v: &Value| v.as_str().map(str::to_owned).context("cargo metadata: a field is not a string");
     let manifest = PathBuf::from(text(&value["manifest_path"])?);
-    let dir = manifest
-        .parent()
-        .and_then(|d| d.strip_prefix(root).ok())
-        .context("package outside the root")?;
-    let mut package = Package {
-        name: text(&value["name"])?,
-        dir: dir.to_string_lossy().into_owned(),
-        ..Package::default()
-    };
+    let dir = manifest.parent().and_then(|d| d.strip_prefix(root).ok()).context("package outside the root")?;
+    let mut package =
+        Package { name: text(&value["name"])?, dir: dir.to_string_lossy().into_owned(), ..Package::default() };
     for dep in value["dependencies"].as_array().into_iter().flatten() {
-        let list = if dep["kind"] == "dev" {
-            &mut package.dev_deps
-        } else {
-            &mut package.deps
-        };
+        let list = if dep["kind"] == "dev" { &mut package.dev_deps } else { &mut package.deps };
         list.push(text(&dep["name"])?);
     }
     Ok(package)
@@ -199,21 +148,10 @@ mod tests {
 
     #[test]
     fn tells_tests_from_production() {
-        let files = [
-            "src/lib.rs",
-            "src/a.rs",
-            "src/vectors.rs",
-            "src/a/more.rs",
-            "src/a/tests.rs",
-            "src/a/ok.rs",
-        ];
+        let files = ["src/lib.rs", "src/a.rs", "src/vectors.rs", "src/a/more.rs", "src/a/tests.rs", "src/a/ok.rs"];
         let mut tree = Tree::of(&files.map(|f| (f, "")));
-        tree.files.insert(
-            "src/lib.rs".into(),
-            Some("#[cfg(test)]\nmod vectors;\nmod a;".into()),
-        );
-        tree.files
-            .insert("src/a.rs".into(), Some("#[cfg(test)]\nmod more;".into()));
+        tree.files.insert("src/lib.rs".into(), Some("#[cfg(test)]\nmod vectors;\nmod a;".into()));
+        tree.files.insert("src/a.rs".into(), Some("#[cfg(test)]\nmod more;".into()));
         let kept: Vec<&str> = tree.production().map(|(path, _)| path).collect();
         assert_eq!(kept, ["src/a.rs", "src/a/ok.rs", "src/lib.rs"]);
     }

@@ -56,10 +56,7 @@ struct Difference {
 
 impl Difference {
     fn new(place: impl fmt::Display, what: impl fmt::Display) -> Self {
-        Self {
-            place: place.to_string(),
-            what: what.to_string(),
-        }
+        Self { place: place.to_string(), what: what.to_string() }
     }
 }
 
@@ -80,10 +77,7 @@ pub(crate) fn list() -> ExitCode {
 /// Checks the files (folders stand for all files in them) and prints one JSON line.
 pub(crate) fn run(family: &str, paths: &[&str]) -> Result<ExitCode> {
     let Some(family) = FAMILIES.iter().find(|f| f.name() == family) else {
-        bail!(
-            "no family is called {family}; there are {}",
-            folders().join(", ")
-        );
+        bail!("no family is called {family}; there are {}", folders().join(", "));
     };
     let mut files = Vec::new();
     for path in paths {
@@ -94,11 +88,7 @@ pub(crate) fn run(family: &str, paths: &[&str]) -> Result<ExitCode> {
     for difference in report.differences.iter().take(1) {
         eprintln!("difference: {difference}");
     }
-    Ok(if report.differences.is_empty() {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
-    })
+    Ok(if report.differences.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 /// A file is itself; a folder is all files below it but their README.
@@ -107,11 +97,7 @@ fn expand(path: &Path) -> Result<Vec<PathBuf>> {
         return Ok(vec![path.to_owned()]);
     }
     let inside = files_below(path).with_context(|| path.display().to_string())?;
-    let files: Vec<PathBuf> = inside
-        .into_iter()
-        .filter(|f| !f.ends_with("README.md"))
-        .map(|f| path.join(f))
-        .collect();
+    let files: Vec<PathBuf> = inside.into_iter().filter(|f| !f.ends_with("README.md")).map(|f| path.join(f)).collect();
     if files.is_empty() {
         bail!("{}: no files in it", path.display());
     }
@@ -139,11 +125,7 @@ impl Report {
 }
 
 fn check_all(family: &dyn Family, files: &[PathBuf]) -> Report {
-    let mut report = Report {
-        files: files.len(),
-        counts: Counts::default(),
-        differences: Vec::new(),
-    };
+    let mut report = Report { files: files.len(), counts: Counts::default(), differences: Vec::new() };
     for path in files {
         let mut counts = Counts::default();
         let result = family.check_file(path, &mut counts);
@@ -152,13 +134,9 @@ fn check_all(family: &dyn Family, files: &[PathBuf]) -> Report {
             report.counts.add_many(&name, count);
         }
         match result {
-            Err(difference) => report
-                .differences
-                .push(format!("{}: {difference}", path.display())),
+            Err(difference) => report.differences.push(format!("{}: {difference}", path.display())),
             Ok(()) if compared == 0 => {
-                report
-                    .differences
-                    .push(format!("{}: nothing in it was compared", path.display()));
+                report.differences.push(format!("{}: nothing in it was compared", path.display()));
             }
             Ok(()) => {}
         }
@@ -172,18 +150,11 @@ mod tests {
 
     /// The check of a family as a test: all recorded files of it pass; the counts are printed.
     fn check_recorded(name: &str) {
-        let family = FAMILIES
-            .iter()
-            .find(|f| f.name() == name)
-            .expect("a known family");
+        let family = FAMILIES.iter().find(|f| f.name() == name).expect("a known family");
         let files = expand(&dev_testkit::paths::vectors_dir().join(name)).unwrap();
         let report = check_all(*family, &files);
         println!("{}", report.line(name));
-        assert!(
-            report.differences.is_empty(),
-            "{}",
-            report.differences.join("\n")
-        );
+        assert!(report.differences.is_empty(), "{}", report.differences.join("\n"));
     }
 
     struct Odd;
@@ -201,28 +172,20 @@ mod tests {
                 return Ok(());
             }
             counts.add("paths");
-            if length % 2 == 1 {
-                Err(Difference::new("path", format!("{length} is odd")))
-            } else {
-                Ok(())
-            }
+            if length % 2 == 1 { Err(Difference::new("path", format!("{length} is odd"))) } else { Ok(()) }
         }
     }
 
     #[test]
     fn the_first_difference_is_named_and_nothing_compared_is_a_failure() {
-        let check =
-            |paths: &[&str]| check_all(&Odd, &paths.iter().map(PathBuf::from).collect::<Vec<_>>());
+        let check = |paths: &[&str]| check_all(&Odd, &paths.iter().map(PathBuf::from).collect::<Vec<_>>());
         assert!(check(&["ab", "cd"]).differences.is_empty());
         let report = check(&["ab", "abc", "x"]);
         assert_eq!(
             report.line("odd").to_string(),
             r#"{"family":"odd","files":3,"files_failed":2,"counts":{"paths":3},"difference":"abc: path: 3 is odd"}"#
         );
-        assert_eq!(
-            check(&["none"]).differences,
-            ["none: nothing in it was compared"]
-        );
+        assert_eq!(check(&["none"]).differences, ["none: nothing in it was compared"]);
     }
 
     #[test]
@@ -238,11 +201,6 @@ mod tests {
     #[test]
     fn unknown_families_and_empty_folders_are_errors() {
         assert!(run("unheard-of", &["a"]).is_err());
-        assert!(
-            expand(&dev_testkit::paths::project_root().join("docs/none"))
-                .unwrap()
-                .len()
-                == 1
-        );
+        assert!(expand(&dev_testkit::paths::project_root().join("docs/none")).unwrap().len() == 1);
     }
 }

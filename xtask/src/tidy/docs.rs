@@ -25,20 +25,18 @@ pub(super) fn check(tree: &Tree) -> Vec<Problem> {
     }
     for package in &tree.packages {
         let Some((path, text)) = root_file(tree, package) else {
-            out.push(format!(
-                "{}: neither src/lib.rs nor src/main.rs",
-                package.dir
-            ));
+            out.push(format!("{}: neither src/lib.rs nor src/main.rs", package.dir));
             continue;
         };
         let doc: Vec<&str> = text.lines().take_while(|l| l.starts_with("//!")).collect();
         if doc.len() < CRATE_DOC_LINES {
-            out.push(format!("{path}: crate documentation has {} lines, at least {CRATE_DOC_LINES} say what it is", doc.len()));
+            out.push(format!(
+                "{path}: crate documentation has {} lines, at least {CRATE_DOC_LINES} say what it is",
+                doc.len()
+            ));
         }
         if !doc.iter().any(|l| l.to_lowercase().contains("layer")) {
-            out.push(format!(
-                "{path}: crate documentation does not name its layer"
-            ));
+            out.push(format!("{path}: crate documentation does not name its layer"));
         }
     }
     out
@@ -53,17 +51,9 @@ fn root_file<'a>(tree: &'a Tree, package: &Package) -> Option<(String, &'a str)>
 
 /// The first paragraph of the crate's documentation, as one line.
 fn purpose(tree: &Tree, package: &Package) -> String {
-    let text = root_file(tree, package)
-        .map(|(_, text)| text)
-        .unwrap_or_default();
-    let lines = text
-        .lines()
-        .map_while(|l| l.strip_prefix("//!"))
-        .map(str::trim);
-    lines
-        .take_while(|l| !l.is_empty())
-        .collect::<Vec<_>>()
-        .join(" ")
+    let text = root_file(tree, package).map(|(_, text)| text).unwrap_or_default();
+    let lines = text.lines().map_while(|l| l.strip_prefix("//!")).map(str::trim);
+    lines.take_while(|l| !l.is_empty()).collect::<Vec<_>>().join(" ")
 }
 
 /// The crate table, by layer and folder.
@@ -72,15 +62,8 @@ fn crate_table(tree: &Tree) -> String {
     packages.sort_by_key(|p| (layer_of(&p.dir), &p.dir));
     let mut out = String::from("\n| Crate | Layer | Purpose |\n|---|---|---|\n");
     for package in packages {
-        let layer = layer_of(&package.dir)
-            .map(|l| format!("{l:?}"))
-            .unwrap_or_default();
-        let line = format!(
-            "| [`{}`]({}) | {layer} | {} |\n",
-            package.name,
-            package.dir,
-            purpose(tree, package)
-        );
+        let layer = layer_of(&package.dir).map(|l| format!("{l:?}")).unwrap_or_default();
+        let line = format!("| [`{}`]({}) | {layer} | {} |\n", package.name, package.dir, purpose(tree, package));
         out.push_str(&line);
     }
     out.push('\n');
@@ -100,13 +83,9 @@ pub(super) fn generated(tree: &Tree) -> Vec<Problem> {
         return vec![format!("{ARCHITECTURE}: missing")];
     };
     match refreshed(text, &crate_table(tree)) {
-        None => vec![format!(
-            "{ARCHITECTURE}: the markers of the crate table are missing"
-        )],
+        None => vec![format!("{ARCHITECTURE}: the markers of the crate table are missing")],
         Some(fresh) if fresh != text => {
-            vec![format!(
-                "{ARCHITECTURE}: the crate table is stale; run `cargo run -p xtask -- tidy --write`"
-            )]
+            vec![format!("{ARCHITECTURE}: the crate table is stale; run `cargo run -p xtask -- tidy --write`")]
         }
         Some(_) => Vec::new(),
     }
@@ -115,8 +94,7 @@ pub(super) fn generated(tree: &Tree) -> Vec<Problem> {
 /// Writes the generated parts anew.
 pub(super) fn write(tree: &Tree, root: &Path) -> Result<()> {
     let text = tree.text(ARCHITECTURE).context(ARCHITECTURE)?;
-    let fresh = refreshed(text, &crate_table(tree))
-        .context("the markers of the crate table are missing")?;
+    let fresh = refreshed(text, &crate_table(tree)).context("the markers of the crate table are missing")?;
     fs::write(root.join(ARCHITECTURE), fresh).context(ARCHITECTURE)
 }
 
@@ -125,16 +103,9 @@ mod tests {
     use super::*;
 
     fn tree(lib: &str, architecture: &str) -> Tree {
-        let mut tree = Tree::of(&[
-            ("crates/base/prims/src/lib.rs", lib),
-            (ARCHITECTURE, architecture),
-        ]);
+        let mut tree = Tree::of(&[("crates/base/prims/src/lib.rs", lib), (ARCHITECTURE, architecture)]);
         let (name, dir) = ("base-prims".into(), "crates/base/prims".into());
-        tree.packages.push(Package {
-            name,
-            dir,
-            ..Package::default()
-        });
+        tree.packages.push(Package { name, dir, ..Package::default() });
         tree
     }
 
@@ -143,10 +114,7 @@ mod tests {
         let good = "//! Purpose.\n//!\n//! Layer: L0.\n//! a\n//! b\n";
         assert!(check(&tree(good, "")).is_empty());
         assert_eq!(check(&tree("//! Purpose.\n//! Layer: L0.\n", "")).len(), 1);
-        assert_eq!(
-            check(&tree("//! Purpose.\n//!\n//! a\n//! b\n//! c\n", "")).len(),
-            1
-        );
+        assert_eq!(check(&tree("//! Purpose.\n//!\n//! a\n//! b\n//! c\n", "")).len(), 1);
         assert_eq!(check(&tree("fn a() {}\n", "")).len(), 3);
     }
 
@@ -156,9 +124,7 @@ mod tests {
         let stale = format!("# A\n{BEGIN}old\n{END}\nrest\n");
         assert_eq!(generated(&tree(lib, &stale)).len(), 1);
         let fresh = refreshed(&stale, &crate_table(&tree(lib, ""))).unwrap();
-        assert!(
-            fresh.contains("| [`base-prims`](crates/base/prims) | L0 | Keys and addresses. |\n")
-        );
+        assert!(fresh.contains("| [`base-prims`](crates/base/prims) | L0 | Keys and addresses. |\n"));
         assert!(fresh.ends_with("rest\n"));
         assert!(generated(&tree(lib, &fresh)).is_empty());
         assert_eq!(generated(&tree("//! Keys.\n", &fresh)).len(), 1);

@@ -8,26 +8,16 @@ use crate::tree::Tree;
 
 /// Every crate is in the table, named by its path, and depends on nothing above it.
 pub(super) fn layers(tree: &Tree) -> Vec<Problem> {
-    let dirs: BTreeMap<&str, &str> = tree
-        .packages
-        .iter()
-        .map(|p| (p.name.as_str(), p.dir.as_str()))
-        .collect();
+    let dirs: BTreeMap<&str, &str> = tree.packages.iter().map(|p| (p.name.as_str(), p.dir.as_str())).collect();
     let mut out = Vec::new();
     for package in &tree.packages {
         if layer_of(&package.dir).is_none() {
-            out.push(format!(
-                "{}: not in the table of xtask/src/layers.rs",
-                package.dir
-            ));
+            out.push(format!("{}: not in the table of xtask/src/layers.rs", package.dir));
         }
         if let Some(path) = package.dir.strip_prefix("crates/") {
             let expected = path.replace('/', "-");
             if package.name != expected {
-                out.push(format!(
-                    "{}: the package is called {}, not {expected}",
-                    package.dir, package.name
-                ));
+                out.push(format!("{}: the package is called {}, not {expected}", package.dir, package.name));
             }
         }
         for (deps, dev) in [(&package.deps, false), (&package.dev_deps, true)] {
@@ -49,25 +39,17 @@ pub(super) fn manifests(tree: &Tree) -> Vec<Problem> {
         };
         let mut section = "";
         let mut lints = false;
-        for line in text
-            .lines()
-            .map(str::trim)
-            .filter(|l| !l.is_empty() && !l.starts_with('#'))
-        {
+        for line in text.lines().map(str::trim).filter(|l| !l.is_empty() && !l.starts_with('#')) {
             if line.starts_with('[') {
                 section = line;
                 if section.contains("dependencies.") {
-                    out.push(format!(
-                        "{path}: {section}: write the dependency as one line"
-                    ));
+                    out.push(format!("{path}: {section}: write the dependency as one line"));
                 }
                 continue;
             }
             let workspace = line.contains("workspace = true");
             if section.ends_with("dependencies]") && !workspace {
-                out.push(format!(
-                    "{path}: `{line}`: versions and features belong in the root manifest"
-                ));
+                out.push(format!("{path}: `{line}`: versions and features belong in the root manifest"));
             }
             lints |= section == "[lints]" && workspace;
         }
@@ -85,44 +67,19 @@ mod tests {
 
     fn package(name: &str, dir: &str, deps: &[&str], dev_deps: &[&str]) -> Package {
         let own = |l: &[&str]| l.iter().map(|d| (*d).to_owned()).collect();
-        Package {
-            name: name.into(),
-            dir: dir.into(),
-            deps: own(deps),
-            dev_deps: own(dev_deps),
-        }
+        Package { name: name.into(), dir: dir.into(), deps: own(deps), dev_deps: own(dev_deps) }
     }
 
     #[test]
     fn sees_edges_that_go_up_and_crates_out_of_place() {
-        let tree = |packages| Tree {
-            packages,
-            ..Tree::default()
-        };
+        let tree = |packages| Tree { packages, ..Tree::default() };
         let prims = || package("base-prims", "crates/base/prims", &["thiserror"], &[]);
-        let good = package(
-            "wire-consensus",
-            "crates/wire/consensus",
-            &["base-prims"],
-            &[],
-        );
+        let good = package("wire-consensus", "crates/wire/consensus", &["base-prims"], &[]);
         assert!(layers(&tree(vec![prims(), good.clone()])).is_empty());
         let bad = package("base-prims", "crates/base/prims", &["wire-consensus"], &[]);
         assert_eq!(layers(&tree(vec![bad, good])).len(), 1);
-        assert_eq!(
-            layers(&tree(vec![package("prims", "crates/base/prims", &[], &[])])).len(),
-            1
-        );
-        assert_eq!(
-            layers(&tree(vec![package(
-                "new-crate",
-                "crates/new/crate",
-                &[],
-                &[]
-            )]))
-            .len(),
-            1
-        );
+        assert_eq!(layers(&tree(vec![package("prims", "crates/base/prims", &[], &[])])).len(), 1);
+        assert_eq!(layers(&tree(vec![package("new-crate", "crates/new/crate", &[], &[])])).len(), 1);
     }
 
     #[test]
@@ -133,24 +90,10 @@ mod tests {
             manifests(&tree).len()
         };
         let lints = "[lints]\nworkspace = true\n";
-        assert_eq!(
-            check(&format!("[dependencies]\nhex.workspace = true\n{lints}")),
-            0
-        );
-        assert_eq!(
-            check(&format!(
-                "[dependencies]\nhex = {{ workspace = true }}\n{lints}"
-            )),
-            0
-        );
-        assert_eq!(
-            check(&format!("[dev-dependencies]\nhex = \"0.4\"\n{lints}")),
-            1
-        );
+        assert_eq!(check(&format!("[dependencies]\nhex.workspace = true\n{lints}")), 0);
+        assert_eq!(check(&format!("[dependencies]\nhex = {{ workspace = true }}\n{lints}")), 0);
+        assert_eq!(check(&format!("[dev-dependencies]\nhex = \"0.4\"\n{lints}")), 1);
         assert_eq!(check("[dependencies]\nhex.workspace = true\n"), 1);
-        assert_eq!(
-            check(&format!("[dependencies.hex]\nworkspace = true\n{lints}")),
-            1
-        );
+        assert_eq!(check(&format!("[dependencies.hex]\nworkspace = true\n{lints}")), 1);
     }
 }

@@ -7,15 +7,7 @@ use crate::source::code_only;
 use crate::tree::Tree;
 
 const FILE: &str = "FORMATS.md";
-const COLUMNS: [&str; 7] = [
-    "Format",
-    "Reference",
-    "Module",
-    "Limits",
-    "Vectors",
-    "Fuzz",
-    "Status",
-];
+const COLUMNS: [&str; 7] = ["Format", "Reference", "Module", "Limits", "Vectors", "Fuzz", "Status"];
 
 /// One row: the cells, by column.
 struct Row<'a> {
@@ -25,12 +17,7 @@ struct Row<'a> {
 
 impl<'a> Row<'a> {
     fn cell(&self, column: &str) -> &'a str {
-        COLUMNS
-            .iter()
-            .position(|c| *c == column)
-            .and_then(|i| self.cells.get(i))
-            .copied()
-            .unwrap_or("")
+        COLUMNS.iter().position(|c| *c == column).and_then(|i| self.cells.get(i)).copied().unwrap_or("")
     }
 
     /// What stands in backticks in that cell.
@@ -44,11 +31,7 @@ fn rows(text: &str) -> Vec<Row<'_>> {
     let mut out = Vec::new();
     let mut inside = false;
     for (line, number) in text.lines().zip(1..) {
-        let Some(cells) = line
-            .trim()
-            .strip_prefix('|')
-            .and_then(|l| l.strip_suffix('|'))
-        else {
+        let Some(cells) = line.trim().strip_prefix('|').and_then(|l| l.strip_suffix('|')) else {
             inside = false;
             continue;
         };
@@ -56,10 +39,7 @@ fn rows(text: &str) -> Vec<Row<'_>> {
         if cells == COLUMNS {
             inside = true;
         } else if inside && !cells.iter().all(|c| c.chars().all(|c| c == '-')) {
-            out.push(Row {
-                line: number,
-                cells,
-            });
+            out.push(Row { line: number, cells });
         }
     }
     out
@@ -67,11 +47,7 @@ fn rows(text: &str) -> Vec<Row<'_>> {
 
 /// Does the path name a file, or (ending in `/`) a folder with files?
 fn exists(tree: &Tree, path: &str) -> bool {
-    if path.ends_with('/') {
-        tree.files.keys().any(|f| f.starts_with(path))
-    } else {
-        tree.files.contains_key(path)
-    }
+    if path.ends_with('/') { tree.files.keys().any(|f| f.starts_with(path)) } else { tree.files.contains_key(path) }
 }
 
 /// Each row names a module, vectors (or the test that pins it) and a fuzz target that exist.
@@ -82,19 +58,10 @@ pub(super) fn check(tree: &Tree) -> Vec<Problem> {
     let rows = rows(text);
     let mut out = Vec::new();
     if rows.is_empty() {
-        out.push(format!(
-            "{FILE}: no table with the columns {}",
-            COLUMNS.join(", ")
-        ));
+        out.push(format!("{FILE}: no table with the columns {}", COLUMNS.join(", ")));
     }
     for row in rows {
-        let mut fail = |what: String| {
-            out.push(format!(
-                "{FILE}:{}: {}: {what}",
-                row.line,
-                row.cell("Format")
-            ))
-        };
+        let mut fail = |what: String| out.push(format!("{FILE}:{}: {}: {what}", row.line, row.cell("Format")));
         if row.cells.len() != COLUMNS.len() {
             fail(format!("{} cells, not {}", row.cells.len(), COLUMNS.len()));
             continue;
@@ -105,9 +72,7 @@ pub(super) fn check(tree: &Tree) -> Vec<Problem> {
             }
         }
         let status = row.cell("Status");
-        let partial = status
-            .strip_prefix("partial: ")
-            .is_some_and(|what| !what.is_empty());
+        let partial = status.strip_prefix("partial: ").is_some_and(|what| !what.is_empty());
         for column in ["Module", "Vectors", "Fuzz"] {
             // A format may wait for its vectors or fuzz target, but then it is not done.
             let waits = column != "Module" && partial && row.cell(column) == "none";
@@ -121,22 +86,13 @@ pub(super) fn check(tree: &Tree) -> Vec<Problem> {
                 fail(format!("{path} does not exist"));
             }
         }
-        let recorded = row
-            .quoted("Vectors")
-            .any(|p| p.starts_with("vectors/") || p.starts_with("published/"));
-        let labelled = ["self-pinned", "published"]
-            .iter()
-            .any(|word| row.cell("Vectors").starts_with(word));
+        let recorded = row.quoted("Vectors").any(|p| p.starts_with("vectors/") || p.starts_with("published/"));
+        let labelled = ["self-pinned", "published"].iter().any(|word| row.cell("Vectors").starts_with(word));
         if !recorded && !labelled && row.cell("Vectors") != "none" {
-            fail(
-                "Vectors names neither recorded files nor says `published` or `self-pinned`".into(),
-            );
+            fail("Vectors names neither recorded files nor says `published` or `self-pinned`".into());
         }
         for path in row.quoted("Vectors").filter(|path| path.ends_with(".rs")) {
-            if tree
-                .text(path)
-                .is_some_and(|text| !text.contains("#[test]"))
-            {
+            if tree.text(path).is_some_and(|text| !text.contains("#[test]")) {
                 fail(format!("{path} has no test that could pin anything"));
             }
         }
@@ -146,9 +102,7 @@ pub(super) fn check(tree: &Tree) -> Vec<Problem> {
             }
         }
         if status != "done" && !partial {
-            fail(format!(
-                "status is `{status}`, neither `done` nor `partial: …`"
-            ));
+            fail(format!("status is `{status}`, neither `done` nor `partial: …`"));
         }
     }
     out
@@ -170,22 +124,13 @@ pub(super) fn coverage(tree: &Tree) -> Vec<Problem> {
     let mut out = Vec::new();
     for (path, text) in tree.rust().filter(|(path, _)| wire(path)) {
         let code = code_only(text);
-        let derives = code
-            .split("#[derive(")
-            .skip(1)
-            .filter_map(|rest| rest.split_once(')'))
-            .map(|(list, _)| list);
-        let derived = derives
-            .flat_map(|list| list.split(','))
-            .any(|name| name.trim().rsplit("::").next() == Some("Codec"));
+        let derives = code.split("#[derive(").skip(1).filter_map(|rest| rest.split_once(')')).map(|(list, _)| list);
+        let derived =
+            derives.flat_map(|list| list.split(',')).any(|name| name.trim().rsplit("::").next() == Some("Codec"));
         // The protobuf messages have macros of their own.
-        let declared = ["messages! {", "oneofs! {"]
-            .iter()
-            .any(|m| code.contains(m));
+        let declared = ["messages! {", "oneofs! {"].iter().any(|m| code.contains(m));
         if (derived || declared) && !covered(path) {
-            out.push(format!(
-                "{path}: defines encoded types, but no row of {FILE} names it"
-            ));
+            out.push(format!("{path}: defines encoded types, but no row of {FILE} names it"));
         }
     }
     out
@@ -194,30 +139,21 @@ pub(super) fn coverage(tree: &Tree) -> Vec<Problem> {
 /// Every folder of recorded data says where it comes from: in a README of its own or a row of the common one.
 pub(super) fn provenance(tree: &Tree) -> Vec<Problem> {
     let common = tree.text("vectors/README.md").unwrap_or_default();
-    let inside = tree
-        .files
-        .keys()
-        .filter_map(|f| f.strip_prefix("vectors/")?.split_once('/'));
+    let inside = tree.files.keys().filter_map(|f| f.strip_prefix("vectors/")?.split_once('/'));
     let folders: BTreeSet<&str> = inside.map(|(folder, _)| folder).collect();
     let known = |folder: &str| {
-        common.contains(&format!("| `{folder}/` |"))
-            || tree
-                .files
-                .contains_key(&format!("vectors/{folder}/README.md"))
+        common.contains(&format!("| `{folder}/` |")) || tree.files.contains_key(&format!("vectors/{folder}/README.md"))
     };
     let unknown = folders.into_iter().filter(|folder| !known(folder));
-    unknown
-        .map(|f| {
-            format!("vectors/{f}/: neither a README of its own nor a row in vectors/README.md")
-        })
-        .collect()
+    unknown.map(|f| format!("vectors/{f}/: neither a README of its own nor a row in vectors/README.md")).collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    const HEAD: &str = "| Format | Reference | Module | Limits | Vectors | Fuzz | Status |\n|---|---|---|---|---|---|---|\n";
+    const HEAD: &str =
+        "| Format | Reference | Module | Limits | Vectors | Fuzz | Status |\n|---|---|---|---|---|---|---|\n";
 
     fn tree(row: &str) -> Tree {
         Tree::of(&[
@@ -233,76 +169,22 @@ mod tests {
     fn rows_name_what_exists() {
         let problems = |row: &str| check(&tree(row)).len();
         let m = "`crates/wire/a/src/tx.rs`";
-        assert_eq!(
-            problems(&format!(
-                "| tx | x.go | {m} | 1 | `vectors/transactions/` | `tx` | done |"
-            )),
-            0
-        );
-        assert_eq!(
-            problems(&format!(
-                "| tx | x.go | {m} | 1 | self-pinned {m} | `tx` | partial: v2 |"
-            )),
-            0
-        );
-        assert_eq!(
-            problems(&format!("| tx | x.go | {m} | 1 | {m} | `tx` | done |")),
-            1
-        );
-        assert_eq!(
-            problems("| tx | x.go | `no.rs` | 1 | `vectors/transactions/` | `tx` | done |"),
-            1
-        );
-        assert_eq!(
-            problems(&format!(
-                "| tx | x.go | {m} | 1 | `vectors/none/` | `tx` | done |"
-            )),
-            1
-        );
-        assert_eq!(
-            problems(&format!(
-                "| tx | x.go | {m} | 1 | `vectors/transactions/` | `none` | done |"
-            )),
-            1
-        );
-        assert_eq!(
-            problems(&format!(
-                "| tx | x.go | {m} | 1 | `vectors/transactions/` | | done |"
-            )),
-            1
-        );
-        assert_eq!(
-            problems(&format!(
-                "| tx | x.go | {m} | 1 | `vectors/transactions/` | `tx` | soon |"
-            )),
-            1
-        );
+        assert_eq!(problems(&format!("| tx | x.go | {m} | 1 | `vectors/transactions/` | `tx` | done |")), 0);
+        assert_eq!(problems(&format!("| tx | x.go | {m} | 1 | self-pinned {m} | `tx` | partial: v2 |")), 0);
+        assert_eq!(problems(&format!("| tx | x.go | {m} | 1 | {m} | `tx` | done |")), 1);
+        assert_eq!(problems("| tx | x.go | `no.rs` | 1 | `vectors/transactions/` | `tx` | done |"), 1);
+        assert_eq!(problems(&format!("| tx | x.go | {m} | 1 | `vectors/none/` | `tx` | done |")), 1);
+        assert_eq!(problems(&format!("| tx | x.go | {m} | 1 | `vectors/transactions/` | `none` | done |")), 1);
+        assert_eq!(problems(&format!("| tx | x.go | {m} | 1 | `vectors/transactions/` | | done |")), 1);
+        assert_eq!(problems(&format!("| tx | x.go | {m} | 1 | `vectors/transactions/` | `tx` | soon |")), 1);
         let no_test = "`crates/wire/a/src/no.rs`";
-        assert_eq!(
-            problems(&format!(
-                "| tx | x.go | {m} | 1 | self-pinned {no_test} | `tx` | done |"
-            )),
-            1
-        );
-        assert_eq!(
-            problems(&format!(
-                "| tx | x.go | {m} | 1 | none | `tx` | partial: vectors |"
-            )),
-            0
-        );
-        assert_eq!(
-            problems(&format!("| tx | x.go | {m} | 1 | none | `tx` | done |")),
-            1
-        );
+        assert_eq!(problems(&format!("| tx | x.go | {m} | 1 | self-pinned {no_test} | `tx` | done |")), 1);
+        assert_eq!(problems(&format!("| tx | x.go | {m} | 1 | none | `tx` | partial: vectors |")), 0);
+        assert_eq!(problems(&format!("| tx | x.go | {m} | 1 | none | `tx` | done |")), 1);
         let row = format!("| tx | x.go | {m} | 1 | `vectors/transactions/` | none |");
         assert_eq!(problems(&format!("{row} partial: fuzz |")), 0);
         assert_eq!(problems(&format!("{row} done |")), 1);
-        assert_eq!(
-            problems(&format!(
-                "| tx | | {m} | | `vectors/transactions/` | `tx` | done |"
-            )),
-            2
-        );
+        assert_eq!(problems(&format!("| tx | | {m} | | `vectors/transactions/` | `tx` | done |")), 2);
         assert_eq!(problems("| tx |"), 1);
         assert_eq!(check(&Tree::of(&[(FILE, "no table")])).len(), 1);
         assert_eq!(check(&Tree::default()).len(), 1);
@@ -311,63 +193,20 @@ mod tests {
     #[test]
     fn encoded_types_have_a_row() {
         let row = format!("{HEAD}| t | r | `crates/wire/a/src/tx.rs` | l | v | f | done |\n");
-        let check =
-            |path: &str, text: &str| coverage(&Tree::of(&[(FILE, &row), (path, text)])).len();
-        assert_eq!(
-            check(
-                "crates/wire/a/src/tx.rs",
-                "#[derive(Clone, Codec)]\nstruct A;"
-            ),
-            0
-        );
-        assert_eq!(
-            check(
-                "crates/wire/a/src/tx/body.rs",
-                "#[derive(Codec)]\nstruct A;"
-            ),
-            0
-        );
-        assert_eq!(
-            check(
-                "crates/wire/a/src/other.rs",
-                "#[derive(Clone, Codec)]\nstruct A;"
-            ),
-            1
-        );
+        let check = |path: &str, text: &str| coverage(&Tree::of(&[(FILE, &row), (path, text)])).len();
+        assert_eq!(check("crates/wire/a/src/tx.rs", "#[derive(Clone, Codec)]\nstruct A;"), 0);
+        assert_eq!(check("crates/wire/a/src/tx/body.rs", "#[derive(Codec)]\nstruct A;"), 0);
+        assert_eq!(check("crates/wire/a/src/other.rs", "#[derive(Clone, Codec)]\nstruct A;"), 1);
         assert_eq!(check("crates/wire/a/src/other.rs", "messages! {\n}"), 1);
-        assert_eq!(
-            check(
-                "crates/wire/a/src/other.rs",
-                "// #[derive(Codec)]\nstruct A;"
-            ),
-            0
-        );
-        assert_eq!(
-            check("crates/apps/a/src/other.rs", "#[derive(Codec)]\nstruct A;"),
-            0
-        );
+        assert_eq!(check("crates/wire/a/src/other.rs", "// #[derive(Codec)]\nstruct A;"), 0);
+        assert_eq!(check("crates/apps/a/src/other.rs", "#[derive(Codec)]\nstruct A;"), 0);
     }
 
     #[test]
     fn folders_say_where_they_come_from() {
         let check = |files: &[(&str, &str)]| provenance(&Tree::of(files)).len();
-        assert_eq!(
-            check(&[
-                ("vectors/a/x.json", ""),
-                ("vectors/README.md", "| `b/` | x |")
-            ]),
-            1
-        );
-        assert_eq!(
-            check(&[
-                ("vectors/a/x.json", ""),
-                ("vectors/README.md", "| `a/` | x |")
-            ]),
-            0
-        );
-        assert_eq!(
-            check(&[("vectors/a/x.json", ""), ("vectors/a/README.md", "")]),
-            0
-        );
+        assert_eq!(check(&[("vectors/a/x.json", ""), ("vectors/README.md", "| `b/` | x |")]), 1);
+        assert_eq!(check(&[("vectors/a/x.json", ""), ("vectors/README.md", "| `a/` | x |")]), 0);
+        assert_eq!(check(&[("vectors/a/x.json", ""), ("vectors/a/README.md", "")]), 0);
     }
 }

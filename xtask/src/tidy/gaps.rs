@@ -37,12 +37,8 @@ impl Gaps {
                 gaps.push(Gap::default());
                 continue;
             }
-            let gap = gaps
-                .last_mut()
-                .ok_or_else(|| format!("line {number}: a value before the first [[gap]]"))?;
-            let (key, value) = line
-                .split_once(" = ")
-                .ok_or_else(|| format!("line {number}: not `key = \"value\"`"))?;
+            let gap = gaps.last_mut().ok_or_else(|| format!("line {number}: a value before the first [[gap]]"))?;
+            let (key, value) = line.split_once(" = ").ok_or_else(|| format!("line {number}: not `key = \"value\"`"))?;
             let value = value
                 .strip_prefix('"')
                 .and_then(|v| v.strip_suffix('"'))
@@ -62,9 +58,7 @@ impl Gaps {
 
     /// The gaps of the project; none if the file is missing or unreadable, which [`check`] reports.
     pub(crate) fn of(tree: &Tree) -> Self {
-        tree.text(FILE)
-            .and_then(|text| Self::parse(text).ok())
-            .unwrap_or_default()
+        tree.text(FILE).and_then(|text| Self::parse(text).ok()).unwrap_or_default()
     }
 
     /// Is the vector file (path below `vectors/`) known to be read by nothing?
@@ -80,11 +74,7 @@ impl Gaps {
 
 /// Does the excused path (a file, or a folder ending in `/`) cover the file?
 pub(crate) fn covers(excused: &str, path: &str) -> bool {
-    if excused.ends_with('/') {
-        path.starts_with(excused)
-    } else {
-        path == excused
-    }
+    if excused.ends_with('/') { path.starts_with(excused) } else { path == excused }
 }
 
 /// The file parses, and every entry says what and why.
@@ -105,14 +95,9 @@ pub(super) fn check(tree: &Tree) -> Vec<Problem> {
             out.push(format!("{FILE}: gap {number} ({}) has no reason", gap.case));
         }
         if let Some(path) = &gap.vectors
-            && !tree
-                .files
-                .keys()
-                .any(|f| f.strip_prefix("vectors/").is_some_and(|f| covers(path, f)))
+            && !tree.files.keys().any(|f| f.strip_prefix("vectors/").is_some_and(|f| covers(path, f)))
         {
-            out.push(format!(
-                "{FILE}: gap {number} excuses vectors/{path}, which does not exist"
-            ));
+            out.push(format!("{FILE}: gap {number} excuses vectors/{path}, which does not exist"));
         }
     }
     out
@@ -128,17 +113,11 @@ pub(super) fn ignored_tests(tree: &Tree) -> Vec<Problem> {
         for (at, _) in code.match_indices(marker) {
             let name: String = code[at..]
                 .split_once("fn ")
-                .map(|(_, rest)| {
-                    rest.chars()
-                        .take_while(|c| c.is_alphanumeric() || *c == '_')
-                        .collect()
-                })
+                .map(|(_, rest)| rest.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect())
                 .unwrap_or_default();
             let test = format!("{path}::{name}");
             if !gaps.0.iter().any(|gap| gap.test.as_deref() == Some(&test)) {
-                out.push(format!(
-                    "{test}: ignored without an entry `test = \"{test}\"` in {FILE}"
-                ));
+                out.push(format!("{test}: ignored without an entry `test = \"{test}\"` in {FILE}"));
             }
         }
     }
@@ -158,25 +137,16 @@ mod tests {
         assert!(problems("[[gap]]\ncase = \"a\"\nreason = \"b\"\nvectors = \"cli/\"\n").is_empty());
         assert_eq!(problems("[[gap]]\ncase = \"a\"\nreason = \" \"\n").len(), 1);
         assert_eq!(problems("[[gap]]\nreason = \"b\"\n").len(), 1);
-        assert_eq!(
-            problems("[[gap]]\ncase = \"a\"\nreason = \"b\"\nvectors = \"rhp/\"\n").len(),
-            1
-        );
+        assert_eq!(problems("[[gap]]\ncase = \"a\"\nreason = \"b\"\nvectors = \"rhp/\"\n").len(), 1);
         assert_eq!(check(&Tree::default()).len(), 1);
     }
 
     #[test]
     fn refuses_what_it_does_not_understand() {
         let error = |text: &str| Gaps::parse(text).unwrap_err();
-        assert_eq!(
-            error("case = \"a\""),
-            "line 1: a value before the first [[gap]]"
-        );
+        assert_eq!(error("case = \"a\""), "line 1: a value before the first [[gap]]");
         assert_eq!(error("[[gap]]\ncase: a"), "line 2: not `key = \"value\"`");
-        assert_eq!(
-            error("[[gap]]\ncase = a"),
-            "line 2: the value is not a plain string"
-        );
+        assert_eq!(error("[[gap]]\ncase = a"), "line 2: the value is not a plain string");
         assert_eq!(error("[[gap]]\nwhy = \"a\""), "line 2: unknown key `why`");
     }
 
@@ -184,24 +154,14 @@ mod tests {
     fn ignored_tests_need_an_entry() {
         let source = "#[test]\n#[ignore]\nfn slow() {}\n";
         let gap = "[[gap]]\ncase = \"slow\"\nreason = \"r\"\ntest = \"crates/a/src/b.rs::slow\"\n";
-        assert_eq!(
-            ignored_tests(&Tree::of(&[("crates/a/src/b.rs", source), (FILE, "")])).len(),
-            1
-        );
+        assert_eq!(ignored_tests(&Tree::of(&[("crates/a/src/b.rs", source), (FILE, "")])).len(), 1);
         assert!(ignored_tests(&Tree::of(&[("crates/a/src/b.rs", source), (FILE, gap)])).is_empty());
-        assert!(
-            ignored_tests(&Tree::of(&[(
-                "crates/a/src/b.rs",
-                "// #[ignore]\nfn a() {}"
-            )]))
-            .is_empty()
-        );
+        assert!(ignored_tests(&Tree::of(&[("crates/a/src/b.rs", "// #[ignore]\nfn a() {}")])).is_empty());
     }
 
     #[test]
     fn excuses_files_and_folders() {
-        let gaps =
-            Gaps::parse("[[gap]]\nvectors = \"cli/\"\n[[gap]]\nvectors = \"rhp/a.bin\"\n").unwrap();
+        let gaps = Gaps::parse("[[gap]]\nvectors = \"cli/\"\n[[gap]]\nvectors = \"rhp/a.bin\"\n").unwrap();
         assert!(gaps.excuses_vector("cli/oasis.json") && gaps.excuses_vector("rhp/a.bin"));
         assert!(!gaps.excuses_vector("rhp/b.bin") && !gaps.excuses_vector("client/x"));
     }

@@ -30,40 +30,20 @@ const NAMES: &[&str] = &[
 ];
 
 /// Packages that pure crates must not depend on, tests aside.
-const PACKAGES: &[&str] = &[
-    "async-std",
-    "getrandom",
-    "hyper",
-    "libp2p",
-    "mio",
-    "rand",
-    "rcgen",
-    "redb",
-    "reqwest",
-    "tokio",
-    "tonic",
-];
+const PACKAGES: &[&str] =
+    &["async-std", "getrandom", "hyper", "libp2p", "mio", "rand", "rcgen", "redb", "reqwest", "tokio", "tonic"];
 
 /// Looks at sources and manifests of the pure crates.
 pub(super) fn check(tree: &Tree) -> Vec<Problem> {
     let pure = |dir: &str| layer_of(dir).is_some_and(|layer| layer <= Layer::L2);
     let mut out = Vec::new();
     for package in tree.packages.iter().filter(|p| pure(&p.dir)) {
-        for dep in package
-            .deps
-            .iter()
-            .filter(|d| PACKAGES.contains(&d.as_str()))
-        {
-            out.push(format!(
-                "{}/Cargo.toml: a pure crate depends on {dep}",
-                package.dir
-            ));
+        for dep in package.deps.iter().filter(|d| PACKAGES.contains(&d.as_str())) {
+            out.push(format!("{}/Cargo.toml: a pure crate depends on {dep}", package.dir));
         }
     }
     for (path, text) in tree.production() {
-        let inside = tree
-            .package_of(path)
-            .is_some_and(|p| pure(&p.dir) && path[p.dir.len()..].starts_with("/src/"));
+        let inside = tree.package_of(path).is_some_and(|p| pure(&p.dir) && path[p.dir.len()..].starts_with("/src/"));
         if !inside {
             continue;
         }
@@ -94,39 +74,18 @@ mod tests {
 
     fn problems(dir: &str, file: &str, text: &str) -> usize {
         let mut tree = Tree::of(&[(&format!("{dir}/{file}"), text)]);
-        tree.packages.push(Package {
-            name: "x".into(),
-            dir: dir.into(),
-            ..Package::default()
-        });
+        tree.packages.push(Package { name: "x".into(), dir: dir.into(), ..Package::default() });
         check(&tree).len()
     }
 
     #[test]
     fn sees_the_world_in_pure_code() {
         let pure = "crates/base/prims";
-        assert_eq!(
-            problems(
-                pure,
-                "src/a.rs",
-                "use std::fs;\nfn a() { let t = SystemTime::now(); }"
-            ),
-            2
-        );
+        assert_eq!(problems(pure, "src/a.rs", "use std::fs;\nfn a() { let t = SystemTime::now(); }"), 2);
         assert_eq!(problems(pure, "src/a.rs", "use std::net::TcpStream;"), 1);
         assert_eq!(problems(pure, "src/a.rs", "use std::net::IpAddr;"), 0);
-        assert_eq!(
-            problems(
-                pure,
-                "src/a.rs",
-                "// std::fs\nconst A: &str = \"tokio\"; fn my_tokio_like() {}"
-            ),
-            0
-        );
-        assert_eq!(
-            problems(pure, "src/a.rs", "#[cfg(test)]\nmod tests { use std::fs; }"),
-            0
-        );
+        assert_eq!(problems(pure, "src/a.rs", "// std::fs\nconst A: &str = \"tokio\"; fn my_tokio_like() {}"), 0);
+        assert_eq!(problems(pure, "src/a.rs", "#[cfg(test)]\nmod tests { use std::fs; }"), 0);
         assert_eq!(problems(pure, "src/a/tests.rs", "use std::fs;"), 0);
         assert_eq!(problems("crates/base/kv", "src/a.rs", "use std::fs;"), 0);
     }
@@ -135,15 +94,7 @@ mod tests {
     fn sees_forbidden_dependencies() {
         let mut tree = Tree::default();
         let deps = vec!["tokio".to_owned(), "hex".to_owned()];
-        tree.packages.push(Package {
-            name: "x".into(),
-            dir: "crates/wire/x".into(),
-            deps,
-            ..Package::default()
-        });
-        assert_eq!(
-            check(&tree),
-            ["crates/wire/x/Cargo.toml: a pure crate depends on tokio"]
-        );
+        tree.packages.push(Package { name: "x".into(), dir: "crates/wire/x".into(), deps, ..Package::default() });
+        assert_eq!(check(&tree), ["crates/wire/x/Cargo.toml: a pure crate depends on tokio"]);
     }
 }

@@ -41,15 +41,8 @@ fn offenders(tree: &Tree) -> BTreeMap<String, usize> {
 }
 
 fn baseline(tree: &Tree) -> BTreeMap<&str, usize> {
-    let lines = tree
-        .text(BASELINE)
-        .unwrap_or_default()
-        .lines()
-        .filter(|l| !l.starts_with('#'));
-    lines
-        .filter_map(|l| l.rsplit_once(' '))
-        .filter_map(|(name, size)| Some((name, size.parse().ok()?)))
-        .collect()
+    let lines = tree.text(BASELINE).unwrap_or_default().lines().filter(|l| !l.starts_with('#'));
+    lines.filter_map(|l| l.rsplit_once(' ')).filter_map(|(name, size)| Some((name, size.parse().ok()?))).collect()
 }
 
 /// Reports new and growing offenders.
@@ -57,17 +50,11 @@ pub(super) fn check(tree: &Tree) -> Vec<Problem> {
     let known = baseline(tree);
     let mut out = Vec::new();
     for (name, lines) in offenders(tree) {
-        let ceiling = if name.contains("::") {
-            FUNCTION_LINES
-        } else {
-            FILE_LINES
-        };
+        let ceiling = if name.contains("::") { FUNCTION_LINES } else { FILE_LINES };
         match known.get(name.as_str()) {
             None => out.push(format!("{name}: {lines} lines, the ceiling is {ceiling}")),
             Some(before) if lines > *before => {
-                out.push(format!(
-                    "{name}: grew from {before} to {lines} lines, the ceiling is {ceiling}"
-                ));
+                out.push(format!("{name}: grew from {before} to {lines} lines, the ceiling is {ceiling}"));
             }
             Some(_) => {}
         }
@@ -91,12 +78,7 @@ mod tests {
     #[test]
     fn only_new_and_growing_offenders_fail() {
         let long = "const A: u8 = 1;\n".repeat(801);
-        let check = |source: &str, known: &str| {
-            check(&Tree::of(&[
-                ("crates/a/src/b.rs", source),
-                (BASELINE, known),
-            ]))
-        };
+        let check = |source: &str, known: &str| check(&Tree::of(&[("crates/a/src/b.rs", source), (BASELINE, known)]));
         assert!(check(&"const A: u8 = 1;\n".repeat(800), "").is_empty());
         assert_eq!(check(&long, "").len(), 1);
         assert_eq!(check(&long, "crates/a/src/b.rs 800\n").len(), 1);
@@ -107,18 +89,9 @@ mod tests {
     fn measures_functions_but_not_tests() {
         let body = "x();\n".repeat(100);
         let source = format!("fn long() {{\n{body}}}\n");
-        assert_eq!(
-            check(&Tree::of(&[("a/src/b.rs", &source)])),
-            ["a/src/b.rs::long: 102 lines, the ceiling is 100"]
-        );
+        assert_eq!(check(&Tree::of(&[("a/src/b.rs", &source)])), ["a/src/b.rs::long: 102 lines, the ceiling is 100"]);
         let source = format!("#[cfg(test)]\nmod tests {{\nfn long() {{\n{body}}}\n}}\n");
         assert!(check(&Tree::of(&[("a/src/b.rs", &source)])).is_empty());
-        assert!(
-            check(&Tree::of(&[(
-                "a/src/b/tests.rs",
-                &format!("fn long() {{\n{body}}}\n")
-            )]))
-            .is_empty()
-        );
+        assert!(check(&Tree::of(&[("a/src/b/tests.rs", &format!("fn long() {{\n{body}}}\n"))])).is_empty());
     }
 }

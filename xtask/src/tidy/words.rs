@@ -9,18 +9,9 @@ const FORBIDDEN: &[(&str, &str)] = &[
     (concat!("/ro", "ot/"), "a path of one machine"),
     (concat!("/ho", "me/"), "a path of one machine"),
     (concat!("/Us", "ers/"), "a path of one machine"),
-    (
-        concat!("FIX", "ME"),
-        "unfinished work belongs in gaps.toml or an issue",
-    ),
-    (
-        concat!("TO", "DO"),
-        "unfinished work belongs in gaps.toml or an issue",
-    ),
-    (
-        concat!("XX", "X:"),
-        "unfinished work belongs in gaps.toml or an issue",
-    ),
+    (concat!("FIX", "ME"), "unfinished work belongs in gaps.toml or an issue"),
+    (concat!("TO", "DO"), "unfinished work belongs in gaps.toml or an issue"),
+    (concat!("XX", "X:"), "unfinished work belongs in gaps.toml or an issue"),
     (concat!("<<<<", "<<< "), "a merge conflict"),
 ];
 
@@ -46,10 +37,7 @@ mod tests {
     fn sees_machine_paths_in_our_files_only() {
         let line = concat!("cd /wo", "rk/main\n");
         assert_eq!(check(&Tree::of(&[("README.md", line)])).len(), 1);
-        assert_eq!(
-            check(&Tree::of(&[("vectors/rhp/README.md", line)])).len(),
-            1
-        );
+        assert_eq!(check(&Tree::of(&[("vectors/rhp/README.md", line)])).len(), 1);
         assert!(check(&Tree::of(&[("vectors/cli/a.json", line)])).is_empty());
         assert!(check(&Tree::of(&[("README.md", "the working directory\n")])).is_empty());
     }

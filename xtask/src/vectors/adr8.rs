@@ -26,10 +26,7 @@ fn hmac_sha512(key: &[u8], parts: &[&[u8]]) -> [u8; 64] {
 
 /// BIP-39: PBKDF2 of the mnemonic, salted with the passphrase; one block, since the seed is as long as the hash.
 fn seed(mnemonic: &str, passphrase: &str) -> [u8; 64] {
-    let mut round = hmac_sha512(
-        mnemonic.as_bytes(),
-        &[b"mnemonic", passphrase.as_bytes(), &1u32.to_be_bytes()],
-    );
+    let mut round = hmac_sha512(mnemonic.as_bytes(), &[b"mnemonic", passphrase.as_bytes(), &1u32.to_be_bytes()]);
     let mut out = round;
     for _ in 1..SEED_ROUNDS {
         round = hmac_sha512(mnemonic.as_bytes(), &[&round]);
@@ -57,16 +54,10 @@ fn derive(seed: &[u8], path: &[u32]) -> [u8; 32] {
 
 /// `m/44'/474'/0'` → the three indices with their hardened bit.
 fn parse_path(text: &str) -> Result<Vec<u32>> {
-    let parts = text
-        .strip_prefix("m/")
-        .with_context(|| format!("path {text} does not start with m/"))?;
+    let parts = text.strip_prefix("m/").with_context(|| format!("path {text} does not start with m/"))?;
     let index = |part: &str| {
-        let number = part
-            .strip_suffix('\'')
-            .with_context(|| format!("{part} in path {text} is not hardened"))?;
-        let number: u32 = number
-            .parse()
-            .with_context(|| format!("{part} in path {text}"))?;
+        let number = part.strip_suffix('\'').with_context(|| format!("{part} in path {text} is not hardened"))?;
+        let number: u32 = number.parse().with_context(|| format!("{part} in path {text}"))?;
         ensure!(number < HARDENED, "{part} in path {text} is out of range");
         Ok(number | HARDENED)
     };
@@ -75,26 +66,20 @@ fn parse_path(text: &str) -> Result<Vec<u32>> {
 
 /// Checks a file of mnemonics with the accounts they give.
 pub(super) fn check_file(path: &Path, bytes: &[u8], counts: &mut Counts) -> Result<(), Difference> {
-    let list: Vec<Value> = serde_json::from_slice(bytes)
-        .map_err(|e| Difference::new(path.display(), format!("not a list: {e}")))?;
+    let list: Vec<Value> =
+        serde_json::from_slice(bytes).map_err(|e| Difference::new(path.display(), format!("not a list: {e}")))?;
     for (index, entry) in list.iter().enumerate() {
-        check_entry(entry, counts)
-            .map_err(|e| Difference::new(format!("mnemonic {index}"), format!("{e:#}")))?;
+        check_entry(entry, counts).map_err(|e| Difference::new(format!("mnemonic {index}"), format!("{e:#}")))?;
     }
     Ok(())
 }
 
 fn text<'a>(value: &'a Value, field: &str) -> Result<&'a str> {
-    value[field]
-        .as_str()
-        .with_context(|| format!("{field} is missing or no string"))
+    value[field].as_str().with_context(|| format!("{field} is missing or no string"))
 }
 
 fn same(what: &str, ours: &str, recorded: &str) -> Result<()> {
-    ensure!(
-        ours == recorded,
-        "{what}: computed {ours}, recorded {recorded}"
-    );
+    ensure!(ours == recorded, "{what}: computed {ours}, recorded {recorded}");
     Ok(())
 }
 
@@ -107,57 +92,25 @@ fn known_fields(value: &Value, known: &[&str]) -> Result<()> {
 }
 
 fn check_entry(entry: &Value, counts: &mut Counts) -> Result<()> {
-    known_fields(
-        entry,
-        &[
-            "kind",
-            "bip39_mnemonic",
-            "bip39_passphrase",
-            "bip39_seed",
-            "oasis_accounts",
-        ],
-    )?;
+    known_fields(entry, &["kind", "bip39_mnemonic", "bip39_passphrase", "bip39_seed", "oasis_accounts"])?;
     let kind = text(entry, "kind")?;
     ensure!(kind == KIND, "unknown kind {kind}");
-    let (mnemonic, passphrase) = (
-        text(entry, "bip39_mnemonic")?,
-        text(entry, "bip39_passphrase")?,
-    );
+    let (mnemonic, passphrase) = (text(entry, "bip39_mnemonic")?, text(entry, "bip39_passphrase")?);
     // Words beyond ASCII would have to be normalized first.
-    ensure!(
-        mnemonic.is_ascii() && passphrase.is_ascii(),
-        "mnemonic or passphrase is not ASCII: cannot be judged"
-    );
+    ensure!(mnemonic.is_ascii() && passphrase.is_ascii(), "mnemonic or passphrase is not ASCII: cannot be judged");
     let seed = seed(mnemonic, passphrase);
     same("bip39_seed", &hex::encode(seed), text(entry, "bip39_seed")?)?;
     counts.add("mnemonics");
-    let accounts = entry["oasis_accounts"]
-        .as_array()
-        .context("oasis_accounts is no list")?;
+    let accounts = entry["oasis_accounts"].as_array().context("oasis_accounts is no list")?;
     ensure!(!accounts.is_empty(), "no accounts");
     for account in accounts {
-        known_fields(
-            account,
-            &["bip32_path", "private_key", "public_key", "address"],
-        )?;
+        known_fields(account, &["bip32_path", "private_key", "public_key", "address"])?;
         let path = text(account, "bip32_path")?;
         let key = SecretKey::from_seed(&derive(&seed, &parse_path(path)?));
         let public = PublicKey::new(key.public());
-        same(
-            path,
-            &hex::encode(*key.to_bytes()),
-            text(account, "private_key")?,
-        )?;
-        same(
-            path,
-            &hex::encode(public.as_bytes()),
-            text(account, "public_key")?,
-        )?;
-        same(
-            path,
-            &Address::of_key(&public).to_string(),
-            text(account, "address")?,
-        )?;
+        same(path, &hex::encode(*key.to_bytes()), text(account, "private_key")?)?;
+        same(path, &hex::encode(public.as_bytes()), text(account, "public_key")?)?;
+        same(path, &Address::of_key(&public).to_string(), text(account, "address")?)?;
         counts.add("accounts");
     }
     Ok(())
@@ -172,10 +125,7 @@ mod tests {
         // Test vector 1 for ed25519 of SLIP-0010: seed 000102…0f, chain m/0'/1'.
         let seed: Vec<u8> = (0..16).collect();
         let key = derive(&seed, &parse_path("m/0'/1'").unwrap());
-        assert_eq!(
-            hex::encode(key),
-            "b1d0bad404bf35da785a64ca1ac54b2617211d2777696fbffaf208f746ae84f2"
-        );
+        assert_eq!(hex::encode(key), "b1d0bad404bf35da785a64ca1ac54b2617211d2777696fbffaf208f746ae84f2");
     }
 
     #[test]

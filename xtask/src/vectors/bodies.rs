@@ -5,9 +5,7 @@ use base_prims::Epoch;
 use serde_json::{Value, json};
 use wire_consensus::entity::{self, Entity};
 use wire_consensus::signed::{MultiSigned, Signed};
-use wire_consensus::{
-    beacon, churp, governance, keymanager, meta, registry, roothash, staking, vault,
-};
+use wire_consensus::{beacon, churp, governance, keymanager, meta, registry, roothash, staking, vault};
 
 /// Text of what differs.
 pub(super) type Checked<T> = Result<T, String>;
@@ -28,10 +26,7 @@ impl<T: cbor::Encode + cbor::Decode + json::ToJson + json::FromJson> Wire for T 
 impl Body {
     /// The body of a method; an unknown method is an error.
     pub(super) fn of(method: &str) -> Checked<&'static Self> {
-        BODIES
-            .iter()
-            .find(|body| body.method == method)
-            .ok_or_else(|| format!("unknown method {method}"))
+        BODIES.iter().find(|body| body.method == method).ok_or_else(|| format!("unknown method {method}"))
     }
 
     /// Decodes the body, encodes it again to the same bytes, also by way of its JSON form, which is returned.
@@ -53,12 +48,7 @@ impl Body {
     }
 
     const fn plain<T: Wire>(method: &'static str) -> Self {
-        Self {
-            method,
-            check: check::<T>,
-            from_json: json_to_cbor::<T>,
-            validate: |raw| decode::<T>(raw).map(|_| ()),
-        }
+        Self { method, check: check::<T>, from_json: json_to_cbor::<T>, validate: |raw| decode::<T>(raw).map(|_| ()) }
     }
 }
 
@@ -66,11 +56,7 @@ pub(super) fn same_bytes(what: &str, ours: &[u8], recorded: &[u8]) -> Checked<()
     if ours == recorded {
         return Ok(());
     }
-    Err(format!(
-        "{what}: ours are {}, recorded {}",
-        hex::encode(ours),
-        hex::encode(recorded)
-    ))
+    Err(format!("{what}: ours are {}, recorded {}", hex::encode(ours), hex::encode(recorded)))
 }
 
 /// Decodes a value.
@@ -115,18 +101,14 @@ fn check_entity(raw: &[u8]) -> Checked<Value> {
 
 fn encode_entity(value: &Value) -> Checked<Vec<u8>> {
     let entity: Entity = from_json(&value["untrusted_raw_value"])?;
-    let signed = Signed {
-        untrusted_raw_value: Some(Bytes(cbor::to_vec(&entity))),
-        signature: from_json(&value["signature"])?,
-    };
+    let signed =
+        Signed { untrusted_raw_value: Some(Bytes(cbor::to_vec(&entity))), signature: from_json(&value["signature"])? };
     Ok(cbor::to_vec(&signed))
 }
 
 fn validate_entity(raw: &[u8]) -> Checked<()> {
     let signed: Signed = decode(raw)?;
-    let entity: Entity = signed
-        .open(entity::REGISTER_CONTEXT, None)
-        .map_err(|e| e.to_string())?;
+    let entity: Entity = signed.open(entity::REGISTER_CONTEXT, None).map_err(|e| e.to_string())?;
     entity.validate_basic(true).map_err(|e| e.to_string())
 }
 
@@ -145,9 +127,7 @@ fn encode_nothing(value: &Value) -> Checked<Vec<u8>> {
 
 fn validate_proposal(raw: &[u8]) -> Checked<()> {
     let content: governance::ProposalContent = decode(raw)?;
-    content
-        .validate_basic(&governance::Parameters::default())
-        .map_err(|e| e.to_string())
+    content.validate_basic(&governance::Parameters::default()).map_err(|e| e.to_string())
 }
 
 const BODIES: &[Body] = &[
@@ -160,12 +140,8 @@ const BODIES: &[Body] = &[
     },
     Body::plain::<governance::ProposalVote>(governance::METHOD_CAST_VOTE),
     Body::plain::<keymanager::SignedPolicySgx>(keymanager::METHOD_UPDATE_POLICY),
-    Body::plain::<keymanager::SignedEncryptedMasterSecret>(
-        keymanager::METHOD_PUBLISH_MASTER_SECRET,
-    ),
-    Body::plain::<keymanager::SignedEncryptedEphemeralSecret>(
-        keymanager::METHOD_PUBLISH_EPHEMERAL_SECRET,
-    ),
+    Body::plain::<keymanager::SignedEncryptedMasterSecret>(keymanager::METHOD_PUBLISH_MASTER_SECRET),
+    Body::plain::<keymanager::SignedEncryptedEphemeralSecret>(keymanager::METHOD_PUBLISH_EPHEMERAL_SECRET),
     Body::plain::<churp::CreateRequest>(churp::METHOD_CREATE),
     Body::plain::<churp::UpdateRequest>(churp::METHOD_UPDATE),
     Body::plain::<churp::SignedApplicationRequest>(churp::METHOD_APPLY),

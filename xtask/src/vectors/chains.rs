@@ -31,10 +31,7 @@ impl Family for Chains {
 
     fn check_file(&self, path: &Path, counts: &mut Counts) -> Result<(), Difference> {
         let chain = Chain::open(path.parent().unwrap_or(Path::new(".")));
-        let name = path
-            .file_name()
-            .map(|n| n.to_string_lossy().into_owned())
-            .unwrap_or_default();
+        let name = path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
         let checked = match name.as_str() {
             "genesis.json" => check_genesis(&chain, counts),
             "blocks.jsonl.gz" => blocks::check(&chain, counts),
@@ -66,26 +63,9 @@ fn stated(chain: &Chain) -> Checked<Option<Stated>> {
     let Some(line) = text.lines().find(|l| l.starts_with(&start)) else {
         return Ok(None);
     };
-    let bad = || {
-        format!(
-            "{}: the row of {} has another shape",
-            readme.display(),
-            chain.name
-        )
-    };
+    let bad = || format!("{}: the row of {} has another shape", readme.display(), chain.name);
     let cells: Vec<&str> = line.split('|').map(str::trim).collect();
-    let [
-        _,
-        _,
-        blocks,
-        transactions,
-        failed,
-        _evidence,
-        context,
-        methods,
-        _,
-    ] = cells.as_slice()
-    else {
+    let [_, _, blocks, transactions, failed, _evidence, context, methods, _] = cells.as_slice() else {
         return Err(bad());
     };
     let number = |text: &str| text.parse::<u64>().map_err(|_| bad());
@@ -114,9 +94,7 @@ fn genesis(chain: &Chain) -> Checked<(Document, ChainContext)> {
 fn check_genesis(chain: &Chain, counts: &mut Counts) -> Checked<()> {
     let (document, context) = genesis(chain)?;
     // Recorded on test networks: unsafe settings and test keys are part of them.
-    document
-        .sanity_check(true)
-        .map_err(|e| format!("sanity check: {e}"))?;
+    document.sanity_check(true).map_err(|e| format!("sanity check: {e}"))?;
     let bytes = chain.genesis().map_err(|e| e.to_string())?;
     let recorded: Value = serde_json::from_slice(&bytes).map_err(|e| e.to_string())?;
     let again = json::ToJson::to_json(&document);
@@ -130,20 +108,14 @@ fn check_genesis(chain: &Chain, counts: &mut Counts) -> Checked<()> {
     counts.add("genesis_documents");
     if let Some(stated) = stated(chain)? {
         if stated.context != context.as_str() {
-            return Err(format!(
-                "chain context is {context}, stated {}",
-                stated.context
-            ));
+            return Err(format!("chain context is {context}, stated {}", stated.context));
         }
         counts.add("chain_contexts_as_stated");
     }
     // The network's own word: every header names the first 50 characters.
     let header = blocks::first_header(chain)?;
     if header.chain_id != context.as_str()[..50] {
-        return Err(format!(
-            "chain context is {context}, the first block is of {}",
-            header.chain_id
-        ));
+        return Err(format!("chain context is {context}, the first block is of {}", header.chain_id));
     }
     counts.add("chain_contexts_as_in_blocks");
     Ok(())
@@ -160,11 +132,7 @@ fn first_difference(ours: &Value, recorded: &Value, path: &str) -> Option<String
                 let path = format!("{path}.{key}");
                 match (x, y) {
                     (Some(x), Some(y)) => first_difference(x, y, &path),
-                    _ => Some(format!(
-                        "{path}: ours is {}, recorded {}",
-                        x.unwrap_or(&null),
-                        y.unwrap_or(&null)
-                    )),
+                    _ => Some(format!("{path}: ours is {}, recorded {}", x.unwrap_or(&null), y.unwrap_or(&null))),
                 }
             })
         }
@@ -185,17 +153,12 @@ fn check_wal(chain: &Chain, counts: &mut Counts) -> Checked<()> {
         let start = reader.offset();
         let Some(record) = reader.next() else { break };
         let record = record.map_err(|e| e.to_string())?;
-        let again = encode_record(&record)
-            .ok_or_else(|| format!("the record at {start} is too long to be written"))?;
+        let again = encode_record(&record).ok_or_else(|| format!("the record at {start} is too long to be written"))?;
         same_bytes("log record", &again, &log[start..reader.offset()])?;
         counts.add("log_records");
     }
     if reader.offset() != log.len() {
-        return Err(format!(
-            "log read up to byte {} of {}",
-            reader.offset(),
-            log.len()
-        ));
+        return Err(format!("log read up to byte {} of {}", reader.offset(), log.len()));
     }
     Ok(())
 }
@@ -216,35 +179,17 @@ mod tests {
     #[test]
     fn names_the_first_difference() {
         let ours = json!({"a": [1, {"b": 2}], "c": 3});
-        assert_eq!(
-            first_difference(&ours, &json!({"c": 3, "a": [1, {"b": 2}]}), "d"),
-            None
-        );
+        assert_eq!(first_difference(&ours, &json!({"c": 3, "a": [1, {"b": 2}]}), "d"), None);
         let check = |other: Value| first_difference(&ours, &other, "d").unwrap();
-        assert_eq!(
-            check(json!({"a": [1, {"b": 4}], "c": 3})),
-            "d.a[1].b: ours is 2, recorded 4"
-        );
-        assert_eq!(
-            check(json!({"a": [1, {"b": 2}]})),
-            "d.c: ours is 3, recorded null"
-        );
-        assert_eq!(
-            check(json!({"a": [1], "c": 3})),
-            "d.a: ours is [1,{\"b\":2}], recorded [1]"
-        );
+        assert_eq!(check(json!({"a": [1, {"b": 4}], "c": 3})), "d.a[1].b: ours is 2, recorded 4");
+        assert_eq!(check(json!({"a": [1, {"b": 2}]})), "d.c: ours is 3, recorded null");
+        assert_eq!(check(json!({"a": [1], "c": 3})), "d.a: ours is [1,{\"b\":2}], recorded [1]");
     }
 
     #[test]
     fn altered_recordings_are_seen() {
-        let source = Chain::all()
-            .unwrap()
-            .into_iter()
-            .find(|c| c.name == "debond")
-            .expect("debond was recorded");
-        let dir = std::env::temp_dir()
-            .join(format!("xtask-chains-{}", std::process::id()))
-            .join("debond");
+        let source = Chain::all().unwrap().into_iter().find(|c| c.name == "debond").expect("debond was recorded");
+        let dir = std::env::temp_dir().join(format!("xtask-chains-{}", std::process::id())).join("debond");
         fs::create_dir_all(&dir).unwrap();
         let genesis = String::from_utf8(source.genesis().unwrap()).unwrap();
         for file in ["blocks.jsonl.gz", "state_diffs.jsonl.gz"] {

@@ -17,8 +17,7 @@ use wire_consensus::{
 };
 
 use crate::{
-    Error, GasMeter, Layers, Level, Message, Reply, Result, Service, View, gas, kv::KvRead,
-    service::no_subscribers,
+    Error, GasMeter, Layers, Level, Message, Reply, Result, Service, View, gas, kv::KvRead, service::no_subscribers,
 };
 
 /// What is being executed.
@@ -128,13 +127,7 @@ pub struct Context<'a> {
 
 impl<'a> Context<'a> {
     /// A context over a committed state. `last_height` is the height of that state.
-    pub fn new(
-        env: &'a Env<'a>,
-        base: &'a dyn KvRead,
-        mode: Mode,
-        block: BlockContext,
-        last_height: i64,
-    ) -> Self {
+    pub fn new(env: &'a Env<'a>, base: &'a dyn KvRead, mode: Mode, block: BlockContext, last_height: i64) -> Self {
         Self {
             env,
             layers: Layers::new(base),
@@ -210,11 +203,7 @@ impl<'a> Context<'a> {
 
     /// Height of the last committed block; 0 before the first.
     pub fn last_block_height(&self) -> i64 {
-        if self.last_height < self.env.initial_height {
-            0
-        } else {
-            self.last_height
-        }
+        if self.last_height < self.env.initial_height { 0 } else { self.last_height }
     }
 
     /// The network.
@@ -244,10 +233,7 @@ impl<'a> Context<'a> {
 
     /// State root of the last committed block; empty before the first.
     pub fn last_state_root(&self) -> &[u8] {
-        self.env
-            .last_state_root
-            .as_ref()
-            .map_or(&[], |h| h.as_bytes())
+        self.env.last_state_root.as_ref().map_or(&[], |h| h.as_bytes())
     }
 
     /// Who signed the transaction.
@@ -355,10 +341,7 @@ impl<'a> Context<'a> {
     ///
     /// # Errors
     /// What `f` returns.
-    pub fn discarded_transaction<T>(
-        &mut self,
-        f: impl FnOnce(&mut Self) -> Result<T>,
-    ) -> Result<T> {
+    pub fn discarded_transaction<T>(&mut self, f: impl FnOnce(&mut Self) -> Result<T>) -> Result<T> {
         self.layers.push();
         let result = self.nested(f, |_, _| false);
         self.layers.discard();
@@ -369,11 +352,7 @@ impl<'a> Context<'a> {
     ///
     /// # Errors
     /// What `f` returns.
-    pub fn with_caller<T>(
-        &mut self,
-        caller: Address,
-        f: impl FnOnce(&mut Self) -> Result<T>,
-    ) -> Result<T> {
+    pub fn with_caller<T>(&mut self, caller: Address, f: impl FnOnce(&mut Self) -> Result<T>) -> Result<T> {
         let before = mem::replace(&mut self.caller, caller);
         let result = self.child(f);
         self.caller = before;
@@ -413,23 +392,15 @@ impl<'a> Context<'a> {
     pub fn emit_raw(&mut self, service: &str, attributes: &[(&str, &str)]) {
         let attributes = attributes
             .iter()
-            .map(|(key, value)| EventAttribute {
-                key: (*key).to_owned(),
-                value: (*value).to_owned(),
-                index: false,
-            })
+            .map(|(key, value)| EventAttribute { key: (*key).to_owned(), value: (*value).to_owned(), index: false })
             .collect();
-        self.events.push(Event {
-            kind: format!("{EVENT_TYPE_PREFIX}{service}"),
-            attributes,
-        });
+        self.events.push(Event { kind: format!("{EVENT_TYPE_PREFIX}{service}"), attributes });
     }
 
     /// Whether this context itself (not its parent) has emitted an attribute of a service.
     pub fn has_event(&self, service: &str, key: &str) -> bool {
         self.events.iter().any(|e| {
-            e.kind.strip_prefix(EVENT_TYPE_PREFIX) == Some(service)
-                && e.attributes.iter().any(|a| a.key == key)
+            e.kind.strip_prefix(EVENT_TYPE_PREFIX) == Some(service) && e.attributes.iter().any(|a| a.key == key)
         })
     }
 
@@ -474,11 +445,7 @@ impl<'a> Context<'a> {
     }
 
     /// Runs `f` with another gas meter, and returns that meter's final state too.
-    pub fn with_gas<T>(
-        &mut self,
-        meter: GasMeter,
-        f: impl FnOnce(&mut Self) -> T,
-    ) -> (T, GasMeter) {
+    pub fn with_gas<T>(&mut self, meter: GasMeter, f: impl FnOnce(&mut Self) -> T) -> (T, GasMeter) {
         let before = mem::replace(&mut self.gas, meter);
         let result = f(self);
         (result, mem::replace(&mut self.gas, before))
@@ -508,23 +475,11 @@ impl<'a> Context<'a> {
     /// # Errors
     /// If a subscriber fails (all are asked nevertheless) or nobody subscribes.
     pub fn dispatch(&mut self, message: &Message<'_>) -> Result<Option<Reply>> {
-        if let Message::ExecuteSubcall {
-            caller,
-            method,
-            body,
-        } = message
-        {
-            return self
-                .subcall(**caller, method, body)
-                .map(|()| Some(Reply::Done));
+        if let Message::ExecuteSubcall { caller, method, body } = message {
+            return self.subcall(**caller, method, body).map(|()| Some(Reply::Done));
         }
         let (mut reply, mut error, mut subscribers) = (None, None::<Error>, 0);
-        for service in self
-            .env
-            .services
-            .iter()
-            .filter(|s| s.handles(message.kind()))
-        {
+        for service in self.env.services.iter().filter(|s| s.handles(message.kind())) {
             if !service.is_enabled(&self.state())? {
                 continue;
             }
@@ -535,10 +490,7 @@ impl<'a> Context<'a> {
                 // Of several errors the first coded one decides the result.
                 Err(e) => {
                     error = match error {
-                        Some(first)
-                            if matches!(first, Error::Coded(..))
-                                || matches!(e, Error::Uncoded(_)) =>
-                        {
+                        Some(first) if matches!(first, Error::Coded(..)) || matches!(e, Error::Uncoded(_)) => {
                             Some(first)
                         }
                         _ => Some(e),
@@ -572,16 +524,7 @@ impl<'a> Context<'a> {
     /// If there is none or it is switched off.
     pub fn resolve(&mut self, method: &str) -> Result<&'a dyn Service> {
         let unknown = || Error::Uncoded(format!("mux: unknown method: {method}"));
-        let service = self
-            .env
-            .services
-            .iter()
-            .find(|s| s.methods().contains(&method))
-            .ok_or_else(unknown)?;
-        if service.is_enabled(&self.state())? {
-            Ok(service.as_ref())
-        } else {
-            Err(unknown())
-        }
+        let service = self.env.services.iter().find(|s| s.methods().contains(&method)).ok_or_else(unknown)?;
+        if service.is_enabled(&self.state())? { Ok(service.as_ref()) } else { Err(unknown()) }
     }
 }

@@ -38,9 +38,7 @@ impl Error {
     #[must_use]
     pub fn context(self, text: impl fmt::Display) -> Self {
         match self {
-            Self::Coded(code, inner) if inner.is_empty() => {
-                Self::Coded(code, format!("{text}: {}", code.message))
-            }
+            Self::Coded(code, inner) if inner.is_empty() => Self::Coded(code, format!("{text}: {}", code.message)),
             Self::Coded(code, inner) => Self::Coded(code, format!("{text}: {inner}")),
             Self::Uncoded(inner) => Self::Uncoded(format!("{text}: {inner}")),
             Self::Fatal(inner) => Self::Fatal(format!("{text}: {inner}")),

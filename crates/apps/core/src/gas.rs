@@ -53,13 +53,9 @@ impl GasMeter {
         match self {
             Self::Nop => Ok(()),
             Self::Limited { limit, used } | Self::LimitedInBlock { limit, used } => {
-                let total = used
-                    .checked_add(amount)
-                    .ok_or_else(|| Error::uncoded("gas: gas counter overflow"))?;
+                let total = used.checked_add(amount).ok_or_else(|| Error::uncoded("gas: gas counter overflow"))?;
                 if total > *limit {
-                    return Err(Error::Uncoded(format!(
-                        "gas: out of gas (limit: {limit} wanted: {total})"
-                    )));
+                    return Err(Error::Uncoded(format!("gas: out of gas (limit: {limit} wanted: {total})")));
                 }
                 *used = total;
                 Ok(())
@@ -93,9 +89,6 @@ mod tests {
         let costs = Costs::from([("a".to_owned(), 3)]);
         assert_eq!(cost(2, "a", &costs), Some(6));
         assert_eq!(cost(2, "b", &costs), None);
-        assert_eq!(
-            cost(u64::MAX, "a", &costs),
-            Some(3u64.wrapping_mul(u64::MAX))
-        );
+        assert_eq!(cost(u64::MAX, "a", &costs), Some(3u64.wrapping_mul(u64::MAX)));
     }
 }

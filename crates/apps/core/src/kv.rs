@@ -21,8 +21,7 @@ pub fn get<T: Decode>(kv: &dyn KvRead, key: &[u8]) -> Result<Option<T>> {
 /// # Errors
 /// [`Error::Fatal`] if it is malformed.
 pub fn decode<T: Decode>(key: &[u8], raw: &[u8]) -> Result<T> {
-    cbor::from_slice(raw)
-        .map_err(|e| Error::Fatal(format!("corrupted state at key {}: {e}", Hex(key))))
+    cbor::from_slice(raw).map_err(|e| Error::Fatal(format!("corrupted state at key {}: {e}", Hex(key))))
 }
 
 /// The bytes of a key.
@@ -198,16 +197,11 @@ impl<'a> KeyReader<'a> {
     /// # Errors
     /// [`Error::Fatal`] if the key is empty.
     pub fn new(key: &'a [u8]) -> Result<Self> {
-        key.get(1..)
-            .map(Self)
-            .ok_or_else(|| Error::fatal("corrupted state: empty key"))
+        key.get(1..).map(Self).ok_or_else(|| Error::fatal("corrupted state: empty key"))
     }
 
     fn take<const N: usize>(&mut self) -> Result<[u8; N]> {
-        let (head, rest) = self
-            .0
-            .split_first_chunk::<N>()
-            .ok_or_else(|| Error::fatal("corrupted state: short key"))?;
+        let (head, rest) = self.0.split_first_chunk::<N>().ok_or_else(|| Error::fatal("corrupted state: short key"))?;
         self.0 = rest;
         Ok(*head)
     }

@@ -27,10 +27,7 @@ pub struct Layers<'a> {
 impl<'a> Layers<'a> {
     /// No changes over `base`.
     pub fn new(base: &'a dyn KvRead) -> Self {
-        Self {
-            base,
-            layers: vec![Changes::new()],
-        }
+        Self { base, layers: vec![Changes::new()] }
     }
 
     /// The innermost layer.
@@ -62,11 +59,7 @@ impl<'a> Layers<'a> {
 
     /// Ends with the changes of the block's layer; open sub-transactions are dropped.
     pub fn into_changes(self) -> impl Iterator<Item = (Vec<u8>, Option<Vec<u8>>)> {
-        self.layers
-            .into_iter()
-            .next()
-            .unwrap_or_default()
-            .into_iter()
+        self.layers.into_iter().next().unwrap_or_default().into_iter()
     }
 
     /// The changes of the block's layer.
@@ -77,10 +70,7 @@ impl<'a> Layers<'a> {
     /// A view of a layer; an inner layer that is closed by now gives the innermost.
     pub fn view(&mut self, level: Level) -> View<'_, 'a> {
         let level = level.min(self.top());
-        View {
-            layers: self,
-            level: level.0,
-        }
+        View { layers: self, level: level.0 }
     }
 
     /// The committed state.
@@ -151,20 +141,13 @@ struct Merged<'l> {
 impl<'l> Merged<'l> {
     fn new(layers: &'l [Changes], from: &[u8]) -> Self {
         let bounds = (Bound::Included(from), Bound::Unbounded);
-        let ranges = layers
-            .iter()
-            .rev()
-            .filter(|l| !l.is_empty())
-            .map(|l| l.range::<[u8], _>(bounds).peekable())
-            .collect();
+        let ranges =
+            layers.iter().rev().filter(|l| !l.is_empty()).map(|l| l.range::<[u8], _>(bounds).peekable()).collect();
         Self { ranges }
     }
 
     fn peek(&mut self) -> Option<&'l [u8]> {
-        self.ranges
-            .iter_mut()
-            .filter_map(|r| r.peek().map(|(k, _)| k.as_slice()))
-            .min()
+        self.ranges.iter_mut().filter_map(|r| r.peek().map(|(k, _)| k.as_slice())).min()
     }
 
     fn next(&mut self) -> Option<(&'l [u8], Option<&'l [u8]>)> {
@@ -193,11 +176,7 @@ impl KvRead for View<'_, '_> {
         self.layers.get_at(self.level, key)
     }
 
-    fn iterate(
-        &self,
-        from: &[u8],
-        visit: &mut dyn FnMut(&[u8], &[u8]) -> ControlFlow<()>,
-    ) -> Result<(), TreeError> {
+    fn iterate(&self, from: &[u8], visit: &mut dyn FnMut(&[u8], &[u8]) -> ControlFlow<()>) -> Result<(), TreeError> {
         self.layers.iterate_at(self.level, from, visit)
     }
 }
@@ -258,20 +237,9 @@ mod tests {
         layers.view(top).remove(b"a").unwrap();
         layers.view(top).insert(b"f", b"1").unwrap();
         let view = layers.view(top);
-        assert_eq!(
-            pairs(&view, b""),
-            [
-                pair("b", "0"),
-                pair("c", "1"),
-                pair("e", "base"),
-                pair("f", "1")
-            ]
-        );
+        assert_eq!(pairs(&view, b""), [pair("b", "0"), pair("c", "1"), pair("e", "base"), pair("f", "1")]);
         assert_eq!(pairs(&view, b"c1"), [pair("e", "base"), pair("f", "1")]);
-        assert_eq!(
-            pairs(&layers.view(outer), b""),
-            [pair("a", "base"), pair("b", "0"), pair("e", "base")]
-        );
+        assert_eq!(pairs(&layers.view(outer), b""), [pair("a", "base"), pair("b", "0"), pair("e", "base")]);
         layers.discard();
         assert_eq!(layers.view(outer).get(b"c").unwrap(), None);
     }
@@ -285,15 +253,9 @@ mod tests {
         layers.view(outer).insert(b"outer", b"1").unwrap();
         let top = layers.top();
         layers.view(top).insert(b"inner", b"1").unwrap();
-        assert_eq!(
-            layers.view(top).get(b"outer").unwrap().as_deref(),
-            Some(&b"1"[..])
-        );
+        assert_eq!(layers.view(top).get(b"outer").unwrap().as_deref(), Some(&b"1"[..]));
         layers.discard();
         assert_eq!(layers.view(outer).get(b"inner").unwrap(), None);
-        assert_eq!(
-            layers.view(outer).get(b"outer").unwrap().as_deref(),
-            Some(&b"1"[..])
-        );
+        assert_eq!(layers.view(outer).get(b"outer").unwrap().as_deref(), Some(&b"1"[..]));
     }
 }

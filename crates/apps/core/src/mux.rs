@@ -9,9 +9,7 @@ use base_crypto::{
     ed25519::BatchVerifier,
 };
 use base_prims::{EPOCH_INVALID, Hash, PublicKey};
-use comet_chain::app::{
-    BlockResults, CheckResult, Event, ProposedBlock, TxResult, ValidatorUpdate,
-};
+use comet_chain::app::{BlockResults, CheckResult, Event, ProposedBlock, TxResult, ValidatorUpdate};
 use wire_cometbft::merkle;
 use wire_consensus::{
     Time,
@@ -23,10 +21,8 @@ use wire_consensus::{
 };
 
 use crate::{
-    Authenticator, BlockContext, Context, Env, Error, GasMeter, Halt, LocalConfig, Mode, Result,
-    Service, Upgrader, epoch,
-    kv::KvRead,
-    params,
+    Authenticator, BlockContext, Context, Env, Error, GasMeter, Halt, LocalConfig, Mode, Result, Service, Upgrader,
+    epoch, kv::KvRead, params,
 };
 
 /// Data of a successful transaction: no handler returns any, and the reference encodes that as CBOR null.
@@ -113,10 +109,7 @@ impl Executed {
     pub fn verify_metadata(&self, state_root: &Hash) -> std::result::Result<(), BlockError> {
         let invalid = |text: String| Err(BlockError::Invalid(text));
         let [tx] = self.metadata.as_slice() else {
-            return invalid(format!(
-                "expected one block metadata transaction, found {}",
-                self.metadata.len()
-            ));
+            return invalid(format!("expected one block metadata transaction, found {}", self.metadata.len()));
         };
         let meta: BlockMetadata = match cbor::from_slice(&tx.body) {
             Ok(meta) => meta,
@@ -162,11 +155,7 @@ impl KvRead for EmptyState {
 /// A transaction whose envelope was looked at.
 enum Opened {
     /// Signature and encoding are fine.
-    Good {
-        tx: Transaction,
-        signer: PublicKey,
-        size: usize,
-    },
+    Good { tx: Transaction, signer: PublicKey, size: usize },
     /// The result is an error already.
     Bad(Error),
 }
@@ -174,12 +163,7 @@ enum Opened {
 impl Mux {
     /// A multiplexer for a network that starts with the genesis document.
     pub fn new(config: MuxConfig, doc: &Document) -> Self {
-        let MuxConfig {
-            mut services,
-            authenticator,
-            upgrader,
-            local,
-        } = config;
+        let MuxConfig { mut services, authenticator, upgrader, local } = config;
         services.sort_by_key(|s| s.name());
         let mut blacklist =
             if local.allow_test_keys { Blacklist::allowing_test_keys() } else { Blacklist::production() };
@@ -242,7 +226,8 @@ impl Mux {
         let (changes, events) = {
             let env = self.env();
             let block = BlockContext { time: doc.time.0, ..BlockContext::default() };
-            let mut ctx = Context::new(&env, &EmptyState, Mode::InitChain, block, self.initial_height.saturating_sub(1));
+            let mut ctx =
+                Context::new(&env, &EmptyState, Mode::InitChain, block, self.initial_height.saturating_sub(1));
             params::set_chain_context(&mut ctx.state(), &self.chain)?;
             for service in &self.services {
                 service
@@ -271,11 +256,8 @@ impl Mux {
         purpose: Purpose,
     ) -> std::result::Result<Executed, BlockError> {
         let env = self.env();
-        let gas = if self.params.max_block_gas > 0 {
-            GasMeter::limited(self.params.max_block_gas)
-        } else {
-            GasMeter::Nop
-        };
+        let gas =
+            if self.params.max_block_gas > 0 { GasMeter::limited(self.params.max_block_gas) } else { GasMeter::Nop };
         let context = BlockContext {
             time: block.time,
             proposer_address: block.proposer_address.as_ref().to_vec(),
@@ -287,11 +269,7 @@ impl Mux {
         let mut ctx = Context::new(&env, state, Mode::BeginBlock, context, self.last_height);
 
         self.begin_block(&mut ctx)?;
-        let mut begin_events = if ctx.last_block_height() == 0 {
-            self.init_events.clone()
-        } else {
-            Vec::new()
-        };
+        let mut begin_events = if ctx.last_block_height() == 0 { self.init_events.clone() } else { Vec::new() };
         begin_events.extend(ctx.begin_phase(Mode::DeliverTx));
 
         let opened = self.open_all(&block.txs);
@@ -337,19 +315,10 @@ impl Mux {
     ///
     /// # Errors
     /// If the state is of another network or unreadable.
-    pub fn resume(
-        &mut self,
-        state: &dyn KvRead,
-        height: i64,
-        root: Hash,
-        time: Time,
-    ) -> Result<()> {
+    pub fn resume(&mut self, state: &dyn KvRead, height: i64, root: Hash, time: Time) -> Result<()> {
         let found = params::chain_context(state)?;
         if found != self.chain {
-            return Err(Error::Fatal(format!(
-                "state belongs to chain {found}, expected {}",
-                self.chain
-            )));
+            return Err(Error::Fatal(format!("state belongs to chain {found}, expected {}", self.chain)));
         }
         self.params = params::parameters(state)?;
         self.last_height = height;
@@ -363,15 +332,9 @@ impl Mux {
         if let Some(upgrader) = &self.upgrader {
             upgrader.consensus_upgrade(ctx, epoch)??;
         }
-        let height_due = self
-            .local
-            .halt_height
-            .is_some_and(|h| ctx.current_height() >= h);
-        let epoch_due = epoch != EPOCH_INVALID
-            && self
-                .local
-                .halt_epoch
-                .is_some_and(|e| e != EPOCH_INVALID && epoch >= e);
+        let height_due = self.local.halt_height.is_some_and(|h| ctx.current_height() >= h);
+        let epoch_due =
+            epoch != EPOCH_INVALID && self.local.halt_epoch.is_some_and(|e| e != EPOCH_INVALID && epoch >= e);
         if height_due || epoch_due {
             return Err(Halt::Configured.into());
         }
@@ -380,23 +343,17 @@ impl Mux {
                 if e.is(&errors::upgrade::STOP_FOR_UPGRADE) {
                     return BlockError::Halt(Halt::Upgrade);
                 }
-                e.context(format!("beginning of block in service {}", service.name()))
-                    .into()
+                e.context(format!("beginning of block in service {}", service.name())).into()
             })?;
         }
         Ok(())
     }
 
-    fn end_block(
-        &self,
-        ctx: &mut Context<'_>,
-    ) -> std::result::Result<Vec<ValidatorUpdate>, BlockError> {
+    fn end_block(&self, ctx: &mut Context<'_>) -> std::result::Result<Vec<ValidatorUpdate>, BlockError> {
         let mut updates = Vec::new();
         for service in &self.services {
             updates.extend(
-                service.end_block(ctx).map_err(|e| {
-                    e.context(format!("end of block in service {}", service.name()))
-                })?,
+                service.end_block(ctx).map_err(|e| e.context(format!("end of block in service {}", service.name())))?,
             );
         }
         if let Some(upgrader) = &self.upgrader {
@@ -413,11 +370,7 @@ impl Mux {
         for raw in txs {
             let envelope = self.decode_envelope(raw);
             if let Ok((signed, prepared)) = &envelope {
-                batch.add(
-                    signed.signer().as_bytes(),
-                    prepared,
-                    signed.0.signature.signature.as_bytes(),
-                );
+                batch.add(signed.signer().as_bytes(), prepared, signed.0.signature.signature.as_bytes());
             }
             envelopes.push(envelope);
         }
@@ -441,11 +394,9 @@ impl Mux {
         if max > 0 && u64::try_from(raw.len()).unwrap_or(u64::MAX) > max {
             return Err((&errors::consensus::OVERSIZED_TX).into());
         }
-        let signed: SignedTransaction =
-            cbor::from_slice(raw).map_err(|e| Error::uncoded(e.to_string()))?;
-        let prepared =
-            context::prepare(SIGNATURE_CONTEXT, Some(&self.chain), None, signed.0.blob())
-                .map_err(|e| Error::uncoded(e.to_string()))?;
+        let signed: SignedTransaction = cbor::from_slice(raw).map_err(|e| Error::uncoded(e.to_string()))?;
+        let prepared = context::prepare(SIGNATURE_CONTEXT, Some(&self.chain), None, signed.0.blob())
+            .map_err(|e| Error::uncoded(e.to_string()))?;
         Ok((signed, prepared))
     }
 
@@ -456,9 +407,7 @@ impl Mux {
         }
         match cbor::from_slice::<Transaction>(signed.0.blob()) {
             Err(e) => Opened::Bad(Error::uncoded(e.to_string())),
-            Ok(tx) if tx.method.is_empty() => {
-                Opened::Bad(Error::uncoded("transaction: method must be set"))
-            }
+            Ok(tx) if tx.method.is_empty() => Opened::Bad(Error::uncoded("transaction: method must be set")),
             Ok(tx) => Opened::Good { tx, signer, size },
         }
     }
@@ -467,9 +416,7 @@ impl Mux {
         match self.decode_envelope(raw) {
             Err(e) => Opened::Bad(e),
             Ok((signed, prepared)) => {
-                let good = signed
-                    .signer()
-                    .verify_prepared(&prepared, &signed.0.signature.signature);
+                let good = signed.signer().verify_prepared(&prepared, &signed.0.signature.signature);
                 self.open_verified(&signed, good, raw.len())
             }
         }
@@ -496,13 +443,7 @@ impl Mux {
         let (gas_wanted, gas_used) = (ctx.gas_wanted().cast_signed(), ctx.gas_used().cast_signed());
         let events = ctx.begin_phase(Mode::DeliverTx);
         match outcome {
-            Ok(()) => Ok(TxResult {
-                data: vec![CBOR_NULL],
-                gas_wanted,
-                gas_used,
-                events,
-                ..TxResult::default()
-            }),
+            Ok(()) => Ok(TxResult { data: vec![CBOR_NULL], gas_wanted, gas_used, events, ..TxResult::default() }),
             Err(Error::Fatal(text)) => Err(BlockError::Fatal(text)),
             Err(e) => {
                 let (module, code) = e.code();
@@ -522,48 +463,27 @@ impl Mux {
     /// Everything behind the signature check. Source: `processTx`.
     fn process(&self, ctx: &mut Context<'_>, tx: &Transaction, size: usize) -> Result<()> {
         if tx.method == METHOD_META {
-            return Err(Error::uncoded(
-                "system methods are not allowed to be called",
-            ));
+            return Err(Error::uncoded("system methods are not allowed to be called"));
         }
         let service = ctx.resolve(&tx.method)?;
         self.authenticator.authenticate(ctx, tx)?;
         let params = ctx.consensus_params();
-        ctx.use_gas(
-            u64::try_from(size).unwrap_or(u64::MAX),
-            GAS_OP_TX_BYTE,
-            &params.gas_costs,
-        )?;
+        ctx.use_gas(u64::try_from(size).unwrap_or(u64::MAX), GAS_OP_TX_BYTE, &params.gas_costs)?;
         if params.min_gas_price > 0 && !ctx.is_simulation() {
-            let price = tx
-                .fee
-                .as_ref()
-                .map(Fee::gas_price)
-                .ok_or(&errors::transaction::GAS_PRICE_TOO_LOW)?;
+            let price = tx.fee.as_ref().map(Fee::gas_price).ok_or(&errors::transaction::GAS_PRICE_TOO_LOW)?;
             if price < params.min_gas_price.into() {
                 return Err((&errors::transaction::GAS_PRICE_TOO_LOW).into());
             }
         }
         service.execute_tx(ctx, &tx.method, &tx.body)?;
-        if ctx.is_check_only() {
-            self.authenticator.after_check(ctx, tx)
-        } else {
-            Ok(())
-        }
+        if ctx.is_check_only() { self.authenticator.after_check(ctx, tx) } else { Ok(()) }
     }
 
     /// Checks a transaction for the pool over the state that earlier checks have left. Returns the verdict and the
     /// changes for that state.
-    pub fn check(
-        &self,
-        state: &dyn KvRead,
-        raw: &[u8],
-    ) -> (CheckResult, Vec<(Vec<u8>, Option<Vec<u8>>)>) {
+    pub fn check(&self, state: &dyn KvRead, raw: &[u8]) -> (CheckResult, Vec<(Vec<u8>, Option<Vec<u8>>)>) {
         let env = self.env();
-        let block = BlockContext {
-            time: self.last_time,
-            ..BlockContext::default()
-        };
+        let block = BlockContext { time: self.last_time, ..BlockContext::default() };
         let mut ctx = Context::new(&env, state, Mode::CheckTx, block, self.last_height);
         let outcome = self.check_inner(&mut ctx, raw);
         let mut result = CheckResult {
@@ -603,32 +523,18 @@ impl Mux {
     ///
     /// # Errors
     /// If there is no block yet or the transaction is too large.
-    pub fn estimate_gas(
-        &self,
-        state: &dyn KvRead,
-        caller: PublicKey,
-        tx: &Transaction,
-    ) -> Result<Gas> {
+    pub fn estimate_gas(&self, state: &dyn KvRead, caller: PublicKey, tx: &Transaction) -> Result<Gas> {
         let encoded = u64::try_from(cbor::to_vec(tx).len()).unwrap_or(u64::MAX);
         if self.params.max_tx_size > 0 && encoded > self.params.max_tx_size {
             return Err((&errors::consensus::OVERSIZED_TX).into());
         }
         let env = self.env();
-        let block = BlockContext {
-            time: self.last_time,
-            ..BlockContext::default()
-        };
+        let block = BlockContext { time: self.last_time, ..BlockContext::default() };
         let mut ctx = Context::new(&env, state, Mode::SimulateTx, block, self.last_height);
         if ctx.last_block_height() == 0 {
             return Err((&errors::consensus::NO_COMMITTED_BLOCKS).into());
         }
-        let tx = Transaction {
-            fee: Some(Fee {
-                amount: u64::MAX.into(),
-                gas: Gas::MAX,
-            }),
-            ..tx.clone()
-        };
+        let tx = Transaction { fee: Some(Fee { amount: u64::MAX.into(), gas: Gas::MAX }), ..tx.clone() };
         let mut envelope = SignedTransaction::default();
         envelope.0.untrusted_raw_value = Some(base_codec::Bytes(cbor::to_vec(&tx)));
         let size = cbor::to_vec(&envelope).len();
@@ -662,9 +568,7 @@ fn system_transaction(
 
 fn app_version_update() -> comet_chain::app::ConsensusParamsUpdate {
     comet_chain::app::ConsensusParamsUpdate {
-        version: Some(comet_chain::app::VersionParams {
-            app: base_prims::version::COMET_APP_VERSION,
-        }),
+        version: Some(comet_chain::app::VersionParams { app: base_prims::version::COMET_APP_VERSION }),
         ..Default::default()
     }
 }

@@ -36,8 +36,7 @@ pub fn set_chain_context(state: &mut dyn KvWrite, chain: &ChainContext) -> Resul
 /// # Errors
 /// [`Error::Fatal`] if they are missing or malformed.
 pub fn parameters(state: &dyn KvRead) -> Result<Parameters> {
-    kv::get(state, &KEY_PARAMETERS)?
-        .ok_or_else(|| Error::fatal("corrupted state: no consensus parameters"))
+    kv::get(state, &KEY_PARAMETERS)?.ok_or_else(|| Error::fatal("corrupted state: no consensus parameters"))
 }
 
 /// Sets the consensus parameters.

@@ -208,11 +208,7 @@ pub trait Upgrader: Send + Sync {
     ///
     /// # Errors
     /// The outer error is fatal; the inner one stops the node before the block.
-    fn consensus_upgrade(
-        &self,
-        ctx: &mut Context<'_>,
-        epoch: Epoch,
-    ) -> Result<std::result::Result<(), Halt>>;
+    fn consensus_upgrade(&self, ctx: &mut Context<'_>, epoch: Epoch) -> Result<std::result::Result<(), Halt>>;
 
     /// Whether an upgrade is pending at the height: transactions are then not taken into the pool.
     ///

@@ -48,6 +48,27 @@ impl Upgrades {
         self.lock().cancel(descriptor)
     }
 
+    /// What a restart of the node does: takes up what is pending and runs the startup stages that are due.
+    ///
+    /// # Errors
+    /// If this program is too old for an upgrade that is due, or lacks its handler; nothing changes then.
+    pub fn restart(&self) -> Result<()> {
+        let mut manager = Manager::new(self.pending())?;
+        manager.run_startup_stages()?;
+        *self.lock() = manager;
+        Ok(())
+    }
+
+    /// The state of all upgrades, to come back to it with [`Upgrades::restore`].
+    pub fn snapshot(&self) -> Manager {
+        self.lock().clone()
+    }
+
+    /// Goes back to an earlier state.
+    pub fn restore(&self, manager: Manager) {
+        *self.lock() = manager;
+    }
+
     /// What is known of an upgrade.
     pub fn get(&self, descriptor: &Descriptor) -> Option<PendingUpgrade> {
         self.lock().get(descriptor).cloned()

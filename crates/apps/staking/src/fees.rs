@@ -37,8 +37,7 @@ fn pay_common_pool(ctx: &mut Context<'_>, rest: &Quantity) -> Result<()> {
 }
 
 fn emit(ctx: &mut Context<'_>, to: Address, amount: &Quantity) {
-    let event =
-        wire_consensus::staking::TransferEvent { from: Address::fee_accumulator(), to, amount: amount.clone() };
+    let event = wire_consensus::staking::TransferEvent { from: Address::fee_accumulator(), to, amount: amount.clone() };
     ctx.emit(crate::NAME, &event);
 }
 

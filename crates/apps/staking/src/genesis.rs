@@ -47,7 +47,9 @@ fn init_delegations(ctx: &mut Context<'_>, doc: &Genesis) -> Result<()> {
         let mut shares = Quantity::ZERO;
         for (delegator, delegation) in delegations {
             if delegator.is_reserved() {
-                return refuse(format!("genesis delegation from {delegator} to {escrow}: delegator address is invalid"));
+                return refuse(format!(
+                    "genesis delegation from {delegator} to {escrow}: delegator address is invalid"
+                ));
             }
             shares.add_assign(&delegation.shares);
             state::set_delegation(&mut ctx.state(), delegator, escrow, delegation)?;

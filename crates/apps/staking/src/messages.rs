@@ -84,7 +84,8 @@ fn raise_commissions(ctx: &mut Context<'_>, params: &Parameters, lowest: &Quanti
         }
         if changed {
             schedule.prune_and_validate(&params.commission_schedule_rules, now).map_err(|e| {
-                Error::from(e).context(format!("staking: commission schedule for account '{address}' invalid after update"))
+                Error::from(e)
+                    .context(format!("staking: commission schedule for account '{address}' invalid after update"))
             })?;
             state::set_account(&mut ctx.state(), &address, &account)?;
         }

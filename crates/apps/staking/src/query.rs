@@ -6,16 +6,14 @@ use apps_core::{Error, Result, kv::KvRead};
 use base_prims::{Address, Epoch, Quantity};
 use wire_consensus::{
     errors::staking as codes,
-    staking::{
-        Account, DebondingDelegationInfo, DelegationInfo, GeneralAccount, Genesis, ThresholdKind,
-    },
+    staking::{Account, DebondingDelegationInfo, DelegationInfo, GeneralAccount, Genesis, ThresholdKind},
 };
 
-use crate::{genesis, state};
 pub use crate::state::{
-    addresses, common_pool, commission_schedule_addresses, debonding_delegations_for, debonding_delegations_to,
+    addresses, commission_schedule_addresses, common_pool, debonding_delegations_for, debonding_delegations_to,
     delegations_for, delegations_to, governance_deposits, last_block_fees, parameters, total_supply,
 };
+use crate::{genesis, state};
 
 /// The required stake of a kind.
 ///

@@ -40,8 +40,7 @@ fn deposit_own(
     amount: &Quantity,
 ) -> Result<Quantity> {
     let mut delegation = state::delegation(&ctx.state(), address, address)?;
-    let shares =
-        account.escrow.active.deposit(&mut delegation.shares, source, amount).map_err(pool_error)?;
+    let shares = account.escrow.active.deposit(&mut delegation.shares, source, amount).map_err(pool_error)?;
     state::set_delegation(&mut ctx.state(), address, address, &delegation)?;
     Ok(shares)
 }
@@ -77,13 +76,8 @@ pub fn add_rewards(ctx: &mut Context<'_>, now: Epoch, factor: &Quantity, address
     let mut pool = state::common_pool(&ctx.state())?;
     for address in addresses {
         let mut account = state::account(&ctx.state(), address)?;
-        let reward = account
-            .escrow
-            .active
-            .balance
-            .mul(factor)
-            .mul(&step.scale)
-            .quo(&REWARD_AMOUNT_DENOMINATOR.into())?;
+        let reward =
+            account.escrow.active.balance.mul(factor).mul(&step.scale).quo(&REWARD_AMOUNT_DENOMINATOR.into())?;
         if reward.is_zero() || reward > pool {
             continue;
         }

@@ -233,11 +233,7 @@ pub fn escrow_balance(state: &dyn KvRead, address: &Address) -> Result<Quantity>
 }
 
 /// Calls `visit` with both addresses of each key under `prefix`, in key order, and the decoded value.
-fn each_pair<T: Decode>(
-    state: &dyn KvRead,
-    prefix: &[u8],
-    visit: &mut dyn FnMut(Address, Address, T),
-) -> Result<()> {
+fn each_pair<T: Decode>(state: &dyn KvRead, prefix: &[u8], visit: &mut dyn FnMut(Address, Address, T)) -> Result<()> {
     kv::iterate(state, prefix, &mut |key, value| {
         let mut reader = KeyReader::new(key)?;
         let (first, second) = (reader.address()?, reader.address()?);

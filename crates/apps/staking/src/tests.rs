@@ -216,11 +216,8 @@ impl Service for Hook {
 fn authentication() {
     use wire_consensus::errors::{staking as codes, transaction as tx_codes};
     let params = Parameters { min_transact_balance: q(10), ..parameters() };
-    let tx = |nonce, amount, gas| Transaction {
-        nonce,
-        fee: Some(Fee { amount: q(amount), gas }),
-        ..Transaction::default()
-    };
+    let tx =
+        |nonce, amount, gas| Transaction { nonce, fee: Some(Fee { amount: q(amount), gas }), ..Transaction::default() };
     let mut world = World::new(params);
     world.config.min_gas_price = q(3);
     let mut run = |mode, tx: &Transaction| {

@@ -7,8 +7,8 @@ use base_prims::{Address, Quantity};
 use wire_consensus::{
     errors::staking as codes,
     staking::{
-        Account, AddEscrowEvent, AddEscrowResult, Allow, AllowanceChangeEvent, AmendCommissionSchedule, Burn, BurnEvent,
-        DebondingDelegation, DebondingStartEscrowEvent, Delegation, Escrow, GAS_OP_ADD_ESCROW, GAS_OP_ALLOW,
+        Account, AddEscrowEvent, AddEscrowResult, Allow, AllowanceChangeEvent, AmendCommissionSchedule, Burn,
+        BurnEvent, DebondingDelegation, DebondingStartEscrowEvent, Delegation, Escrow, GAS_OP_ADD_ESCROW, GAS_OP_ALLOW,
         GAS_OP_AMEND_COMMISSION_SCHEDULE, GAS_OP_BURN, GAS_OP_RECLAIM_ESCROW, GAS_OP_TRANSFER, GAS_OP_WITHDRAW,
         HookKind, Parameters, ReclaimEscrow, ReclaimEscrowResult, ThresholdKind, Transfer, TransferEvent,
         TransferResult, Withdraw, WithdrawResult,
@@ -352,10 +352,8 @@ fn authorize_withdrawal(
         };
     }
     let allowances = &mut source.general.allowances;
-    let left = allowances
-        .get(to)
-        .and_then(|allowance| allowance.sub(amount).ok())
-        .ok_or_else(|| coded(&codes::FORBIDDEN))?;
+    let left =
+        allowances.get(to).and_then(|allowance| allowance.sub(amount).ok()).ok_or_else(|| coded(&codes::FORBIDDEN))?;
     if left.is_zero() {
         allowances.remove(to);
     } else {

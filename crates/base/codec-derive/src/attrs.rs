@@ -58,35 +58,21 @@ impl FieldAttrs {
                 } else if meta.path.is_ident("skip") {
                     skip = true;
                 } else {
-                    return Err(meta.error(
-                        "expected `rename`, `json_rename`, `omitempty`, `flatten` or `skip`",
-                    ));
+                    return Err(meta.error("expected `rename`, `json_rename`, `omitempty`, `flatten` or `skip`"));
                 }
                 Ok(())
             })?;
         }
         let named = rename.is_some() || json_rename.is_some() || omitempty;
         if (flatten && (named || skip)) || (skip && named) {
-            return Err(syn::Error::new_spanned(
-                ident,
-                "`flatten` and `skip` exclude the other attributes",
-            ));
+            return Err(syn::Error::new_spanned(ident, "`flatten` and `skip` exclude the other attributes"));
         }
         let name = rename.unwrap_or_else(|| ident.unraw().to_string());
         if !name.is_ascii() {
-            return Err(syn::Error::new_spanned(
-                ident,
-                "names must be ascii: case is ignored on no other letters",
-            ));
+            return Err(syn::Error::new_spanned(ident, "names must be ascii: case is ignored on no other letters"));
         }
         let json_name = json_rename.unwrap_or_else(|| name.clone());
-        Ok(Self {
-            name,
-            json_name,
-            omitempty,
-            flatten,
-            skip,
-        })
+        Ok(Self { name, json_name, omitempty, flatten, skip })
     }
 }
 
@@ -96,9 +82,6 @@ fn name(lit: &LitStr) -> Result<String> {
     if name.is_ascii() && !name.is_empty() {
         Ok(name)
     } else {
-        Err(syn::Error::new_spanned(
-            lit,
-            "names must be ascii and not empty",
-        ))
+        Err(syn::Error::new_spanned(lit, "names must be ascii and not empty"))
     }
 }

@@ -14,37 +14,20 @@ const MAX_FIELDS: usize = 256;
 
 pub(crate) fn expand(input: &DeriveInput) -> Result<TokenStream> {
     let Data::Struct(data) = &input.data else {
-        return Err(Error::new_spanned(
-            &input.ident,
-            "`Codec` can be derived for structs only",
-        ));
+        return Err(Error::new_spanned(&input.ident, "`Codec` can be derived for structs only"));
     };
     let attrs = StructAttrs::parse(&input.attrs)?;
     match &data.fields {
         Fields::Unnamed(fields) if fields.unnamed.len() == 1 => {
             if attrs.array {
-                return Err(Error::new_spanned(
-                    &input.ident,
-                    "a tuple struct is encoded as its field",
-                ));
+                return Err(Error::new_spanned(&input.ident, "a tuple struct is encoded as its field"));
             }
-            Ok(transparent::transparent(
-                &input.ident,
-                &input.generics,
-                &fields.unnamed[0].ty,
-                &attrs,
-            ))
+            Ok(transparent::transparent(&input.ident, &input.generics, &fields.unnamed[0].ty, &attrs))
         }
-        Fields::Unnamed(_) => Err(Error::new_spanned(
-            &input.ident,
-            "a tuple struct must have exactly one field",
-        )),
+        Fields::Unnamed(_) => Err(Error::new_spanned(&input.ident, "a tuple struct must have exactly one field")),
         fields => {
             if attrs.json_key {
-                return Err(Error::new_spanned(
-                    &input.ident,
-                    "`json_key` is for one-field tuple structs",
-                ));
+                return Err(Error::new_spanned(&input.ident, "`json_key` is for one-field tuple structs"));
             }
             let fields = fields
                 .iter()
@@ -65,10 +48,7 @@ pub(crate) fn expand(input: &DeriveInput) -> Result<TokenStream> {
 /// Generics with each type parameter bounded by `bounds`.
 fn bounded(generics: &Generics, bounds: &TokenStream) -> Generics {
     let mut generics = generics.clone();
-    let params: Vec<Ident> = generics
-        .type_params()
-        .map(|param| param.ident.clone())
-        .collect();
+    let params: Vec<Ident> = generics.type_params().map(|param| param.ident.clone()).collect();
     let clause = generics.make_where_clause();
     for param in params {
         clause.predicates.push(syn::parse_quote!(#param: #bounds));
@@ -96,43 +76,23 @@ impl<'a> Struct<'a> {
         fields.retain(|field| !field.attrs.skip);
         let flat = !fields.iter().any(|field| field.attrs.flatten);
         if fields.len() > MAX_FIELDS {
-            return Err(Error::new_spanned(
-                &input.ident,
-                format!("more than {MAX_FIELDS} fields"),
-            ));
+            return Err(Error::new_spanned(&input.ident, format!("more than {MAX_FIELDS} fields")));
         }
         if !flat && attrs.array {
-            return Err(Error::new_spanned(
-                &input.ident,
-                "`flatten` in an `array` struct is not supported",
-            ));
+            return Err(Error::new_spanned(&input.ident, "`flatten` in an `array` struct is not supported"));
         }
         if !flat && input.generics.type_params().next().is_some() {
-            return Err(Error::new_spanned(
-                &input.ident,
-                "`flatten` in a generic struct is not supported",
-            ));
+            return Err(Error::new_spanned(&input.ident, "`flatten` in a generic struct is not supported"));
         }
-        for pick in [
-            |f: &Field| f.attrs.name.clone(),
-            |f: &Field| f.attrs.json_name.clone(),
-        ] {
+        for pick in [|f: &Field| f.attrs.name.clone(), |f: &Field| f.attrs.json_name.clone()] {
             let mut names = std::collections::BTreeSet::new();
             for field in fields.iter().filter(|field| !field.attrs.flatten) {
                 if !names.insert(pick(field)) {
-                    return Err(Error::new_spanned(
-                        &field.ident,
-                        "another field has this name",
-                    ));
+                    return Err(Error::new_spanned(&field.ident, "another field has this name"));
                 }
             }
         }
-        Ok(Self {
-            input,
-            attrs,
-            fields,
-            flat,
-        })
+        Ok(Self { input, attrs, fields, flat })
     }
 
     fn expand(&self) -> Result<TokenStream> {
@@ -157,17 +117,11 @@ impl<'a> Struct<'a> {
     }
 
     fn encode_header(&self) -> TokenStream {
-        self.header(
-            &quote!(::base_codec::cbor::Encode),
-            &quote!(::base_codec::cbor::Encode),
-        )
+        self.header(&quote!(::base_codec::cbor::Encode), &quote!(::base_codec::cbor::Encode))
     }
 
     fn decode_header(&self) -> TokenStream {
-        self.header(
-            &quote!(::base_codec::cbor::Decode),
-            &quote!(::base_codec::cbor::Decode + ::core::default::Default),
-        )
+        self.header(&quote!(::base_codec::cbor::Decode), &quote!(::base_codec::cbor::Decode + ::core::default::Default))
     }
 
     /// A struct encoded as a list.
@@ -214,11 +168,7 @@ impl<'a> Struct<'a> {
             (a.len(), a).cmp(&(b.len(), b))
         });
         let fixed = sorted.iter().filter(|field| !field.attrs.omitempty).count();
-        let optional: Vec<_> = sorted
-            .iter()
-            .filter(|field| field.attrs.omitempty)
-            .map(|field| &field.ident)
-            .collect();
+        let optional: Vec<_> = sorted.iter().filter(|field| field.attrs.omitempty).map(|field| &field.ident).collect();
         let present: Vec<_> = optional.iter().map(|ident| present_flag(ident)).collect();
         let writes = sorted.iter().map(|field| {
             let ident = &field.ident;
@@ -308,25 +258,15 @@ impl<'a> Struct<'a> {
     fn cbor_fields(&self) -> TokenStream {
         let header = self.header(
             &quote!(::base_codec::cbor::Fields),
-            &quote!(
-                ::base_codec::cbor::Encode + ::base_codec::cbor::Decode + ::core::default::Default
-            ),
+            &quote!(::base_codec::cbor::Encode + ::base_codec::cbor::Decode + ::core::default::Default),
         );
-        let names = self.names(
-            &quote!(::base_codec::cbor::Fields),
-            &quote!(NAMES),
-            |field| &field.attrs.name,
-        );
+        let names = self.names(&quote!(::base_codec::cbor::Fields), &quote!(NAMES), |field| &field.attrs.name);
         let of = quote!(::base_codec::cbor::Fields);
         let present = self.dispatch(
             &of,
             &quote!(NAMES),
             |ident, omitempty| {
-                if omitempty {
-                    quote!(!::base_codec::cbor::Encode::is_empty(&self.#ident))
-                } else {
-                    quote!(true)
-                }
+                if omitempty { quote!(!::base_codec::cbor::Encode::is_empty(&self.#ident)) } else { quote!(true) }
             },
             |ident, i| quote!(::base_codec::cbor::Fields::field_is_present(&self.#ident, #i)),
             &quote!(false),
@@ -369,12 +309,7 @@ impl<'a> Struct<'a> {
     }
 
     /// The list of all names, in order of declaration, those of embedded structs (`of::list`) included.
-    fn names(
-        &self,
-        of: &TokenStream,
-        list: &TokenStream,
-        name: fn(&Field) -> &String,
-    ) -> TokenStream {
+    fn names(&self, of: &TokenStream, list: &TokenStream, name: fn(&Field) -> &String) -> TokenStream {
         if self.flat {
             let names = self.fields.iter().map(name);
             return quote!(&[#(#names),*]);
@@ -418,10 +353,7 @@ impl<'a> Struct<'a> {
     ) -> TokenStream {
         if self.flat {
             let index = 0..self.fields.len();
-            let arms = self
-                .fields
-                .iter()
-                .map(|field| own(&field.ident, field.attrs.omitempty));
+            let arms = self.fields.iter().map(|field| own(&field.ident, field.attrs.omitempty));
             return quote!(match i { #(#index => #arms,)* _ => #otherwise });
         }
         let steps = self.fields.iter().map(|field| {

@@ -32,7 +32,5 @@ mod expand;
 #[proc_macro_derive(Codec, attributes(codec))]
 pub fn derive_codec(input: proc_macro::TokenStream) -> proc_macro::TokenStream {
     let input = syn::parse_macro_input!(input as syn::DeriveInput);
-    expand::expand(&input)
-        .unwrap_or_else(|e| e.to_compile_error())
-        .into()
+    expand::expand(&input).unwrap_or_else(|e| e.to_compile_error()).into()
 }

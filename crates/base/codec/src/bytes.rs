@@ -105,10 +105,6 @@ impl Raw {
     /// Reads the item; unknown fields are refused. An absent item reads as the default value, as in the reference,
     /// where unmarshalling nil leaves the zero value untouched.
     pub fn decode_as<T: cbor::Decode>(&self) -> Result<T, cbor::Error> {
-        if self.0.is_empty() {
-            Ok(T::default())
-        } else {
-            cbor::from_slice(&self.0)
-        }
+        if self.0.is_empty() { Ok(T::default()) } else { cbor::from_slice(&self.0) }
     }
 }

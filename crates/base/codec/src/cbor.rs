@@ -12,8 +12,8 @@ pub use decoder::{Decoder, Integer, Kind, MAX_DEPTH, MAX_ITEMS, well_formed};
 pub use encoder::Encoder;
 pub use error::Error;
 pub use fields::{
-    Fields, canonical_order, concat_names, decode_array_struct, decode_binary, decode_map_struct,
-    decode_no_fields, encode_fields, fields_are_empty, names_are_distinct,
+    Fields, canonical_order, concat_names, decode_array_struct, decode_binary, decode_map_struct, decode_no_fields,
+    encode_fields, fields_are_empty, names_are_distinct,
 };
 pub(crate) use impls::decode_byte_elements;
 

@@ -43,11 +43,7 @@ fn verify_single_cached(b: Bencher<'_, '_>) {
     let signatures = signatures(64);
     let mut cache = PublicKeyCache::new(128);
     b.counter(ItemsCount::new(64usize)).bench_local(|| {
-        assert!(
-            signatures
-                .iter()
-                .all(|(pk, msg, sig)| cache.verify(pk, msg, sig))
-        );
+        assert!(signatures.iter().all(|(pk, msg, sig)| cache.verify(pk, msg, sig)));
     });
 }
 

@@ -71,10 +71,7 @@ impl ChainContext {
 
     /// Takes the text form.
     pub fn parse(text: &str) -> Result<Self, ContextError> {
-        let bytes: [u8; 64] = text
-            .as_bytes()
-            .try_into()
-            .map_err(|_| ContextError::MalformedChain)?;
+        let bytes: [u8; 64] = text.as_bytes().try_into().map_err(|_| ContextError::MalformedChain)?;
         if bytes.iter().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')) {
             Ok(Self(bytes))
         } else {
@@ -111,27 +108,15 @@ pub struct Context {
 
 impl Context {
     const fn plain(name: &'static str) -> Self {
-        Self {
-            name,
-            chain_separated: false,
-            runtime_suffix: false,
-        }
+        Self { name, chain_separated: false, runtime_suffix: false }
     }
 
     const fn with_chain(name: &'static str) -> Self {
-        Self {
-            name,
-            chain_separated: true,
-            runtime_suffix: false,
-        }
+        Self { name, chain_separated: true, runtime_suffix: false }
     }
 
     const fn with_chain_and_runtime(name: &'static str) -> Self {
-        Self {
-            name,
-            chain_separated: true,
-            runtime_suffix: true,
-        }
+        Self { name, chain_separated: true, runtime_suffix: true }
     }
 
     /// The base text.
@@ -218,12 +203,7 @@ pub fn prepare(
     let name = context.name;
     let (runtime_separator, suffix) = match (context.runtime_suffix, suffix) {
         (true, Some(s)) if s.len() > RUNTIME_SUFFIX_LEN => {
-            return Err(ContextError::TooLong {
-                context: name,
-                what: "suffix",
-                got: s.len(),
-                max: RUNTIME_SUFFIX_LEN,
-            });
+            return Err(ContextError::TooLong { context: name, what: "suffix", got: s.len(), max: RUNTIME_SUFFIX_LEN });
         }
         (true, Some(s)) => (RUNTIME_SEPARATOR, s),
         (true, None) => return Err(ContextError::MissingSuffix { context: name }),
@@ -235,21 +215,10 @@ pub fn prepare(
         (true, None) => return Err(ContextError::MissingChain { context: name }),
         (false, _) => ("", ""),
     };
-    let parts = [
-        name.as_bytes(),
-        runtime_separator.as_bytes(),
-        suffix,
-        chain_separator.as_bytes(),
-        chain.as_bytes(),
-    ];
+    let parts = [name.as_bytes(), runtime_separator.as_bytes(), suffix, chain_separator.as_bytes(), chain.as_bytes()];
     let got = parts.iter().map(|p| p.len()).sum();
     if got > MAX_CONTEXT_LEN {
-        return Err(ContextError::TooLong {
-            context: name,
-            what: "full context",
-            got,
-            max: MAX_CONTEXT_LEN,
-        });
+        return Err(ContextError::TooLong { context: name, what: "full context", got, max: MAX_CONTEXT_LEN });
     }
     let [a, b, c, d, e] = parts;
     Ok(sha512_256(&[a, b, c, d, e, message]))
@@ -278,11 +247,7 @@ pub fn verify_with_context(
     message: &[u8],
     signature: &[u8; 64],
 ) -> Result<bool, ContextError> {
-    Ok(ed25519::verify(
-        public_key,
-        &prepare(context, chain, suffix, message)?,
-        signature,
-    ))
+    Ok(ed25519::verify(public_key, &prepare(context, chain, suffix, message)?, signature))
 }
 
 #[cfg(test)]
@@ -304,10 +269,7 @@ mod tests {
         for c in ALL {
             assert!(c.name.starts_with("oasis-core/"), "{c:?}");
             // Otherwise one context could be mistaken for another with separation.
-            assert!(
-                !c.name.contains(CHAIN_SEPARATOR) && !c.name.contains(RUNTIME_SEPARATOR),
-                "{c:?}"
-            );
+            assert!(!c.name.contains(CHAIN_SEPARATOR) && !c.name.contains(RUNTIME_SEPARATOR), "{c:?}");
             let suffix = c.runtime_suffix.then_some(&RUNTIME[..]);
             assert!(prepare(c, Some(&chain()), suffix, b"m").is_ok(), "{c:?}");
         }
@@ -321,58 +283,29 @@ mod tests {
             let want = sha512_256(&[full.as_bytes(), b"msg"]);
             assert_eq!(prepare(c, Some(&chain()), suffix, b"msg").unwrap(), want);
         };
-        check(
-            &CONSENSUS_TX,
-            None,
-            format!("oasis-core/consensus: tx for chain {hex}"),
-        );
+        check(&CONSENSUS_TX, None, format!("oasis-core/consensus: tx for chain {hex}"));
         check(
             &ROOTHASH_EXECUTOR_COMMITMENT,
             Some(RUNTIME),
-            format!(
-                "oasis-core/roothash: executor commitment for runtime {runtime} for chain {hex}"
-            ),
+            format!("oasis-core/roothash: executor commitment for runtime {runtime} for chain {hex}"),
         );
         check(&COMETBFT, None, "oasis-core/tendermint".to_owned());
     }
 
     #[test]
     fn wrong_use_is_an_error() {
-        let err = |c: &Context, chain: Option<&ChainContext>, s: Option<&[u8]>| {
-            prepare(c, chain, s, b"").unwrap_err()
-        };
+        let err = |c: &Context, chain: Option<&ChainContext>, s: Option<&[u8]>| prepare(c, chain, s, b"").unwrap_err();
         let context = CONSENSUS_TX.name;
-        assert_eq!(
-            err(&CONSENSUS_TX, None, None),
-            ContextError::MissingChain { context }
-        );
-        assert_eq!(
-            err(&CONSENSUS_TX, Some(&chain()), Some(RUNTIME)),
-            ContextError::UnexpectedSuffix { context }
-        );
+        assert_eq!(err(&CONSENSUS_TX, None, None), ContextError::MissingChain { context });
+        assert_eq!(err(&CONSENSUS_TX, Some(&chain()), Some(RUNTIME)), ContextError::UnexpectedSuffix { context });
         let context = ROOTHASH_PROPOSAL.name;
-        assert_eq!(
-            err(&ROOTHASH_PROPOSAL, Some(&chain()), None),
-            ContextError::MissingSuffix { context }
-        );
+        assert_eq!(err(&ROOTHASH_PROPOSAL, Some(&chain()), None), ContextError::MissingSuffix { context });
         assert_eq!(
             err(&ROOTHASH_PROPOSAL, Some(&chain()), Some(&[b'0'; 65])),
-            ContextError::TooLong {
-                context,
-                what: "suffix",
-                got: 65,
-                max: 64
-            }
+            ContextError::TooLong { context, what: "suffix", got: 65, max: 64 }
         );
         let long = Context::plain(Box::leak("x".repeat(256).into_boxed_str()));
-        assert!(matches!(
-            err(&long, None, None),
-            ContextError::TooLong {
-                what: "full context",
-                got: 256,
-                ..
-            }
-        ));
+        assert!(matches!(err(&long, None, None), ContextError::TooLong { what: "full context", got: 256, .. }));
     }
 
     #[test]
@@ -382,14 +315,8 @@ mod tests {
         assert_eq!(parsed.as_str(), text);
         let hash: [u8; 32] = hex::decode(text).unwrap().try_into().unwrap();
         assert_eq!(ChainContext::from_hash(&hash), parsed);
-        assert_eq!(
-            ChainContext::parse(&text.to_uppercase()),
-            Err(ContextError::MalformedChain)
-        );
-        assert_eq!(
-            ChainContext::parse(&text[1..]),
-            Err(ContextError::MalformedChain)
-        );
+        assert_eq!(ChainContext::parse(&text.to_uppercase()), Err(ContextError::MalformedChain));
+        assert_eq!(ChainContext::parse(&text[1..]), Err(ContextError::MalformedChain));
     }
 
     #[test]
@@ -401,11 +328,7 @@ mod tests {
             verify_with_context(&pk, c, Some(chain), None, m, &sig).unwrap()
         };
         assert!(check(&CONSENSUS_TX, &chain, b"tx"));
-        assert!(!check(
-            &CONSENSUS_TX,
-            &ChainContext::from_hash(&[0; 32]),
-            b"tx"
-        ));
+        assert!(!check(&CONSENSUS_TX, &ChainContext::from_hash(&[0; 32]), b"tx"));
         assert!(!check(&REGISTER_NODE, &chain, b"tx"));
         assert!(!check(&CONSENSUS_TX, &chain, b"tX"));
     }

@@ -39,9 +39,7 @@ pub struct Drbg {
 
 impl std::fmt::Debug for Drbg {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Drbg")
-            .field("requests", &self.requests)
-            .finish_non_exhaustive()
+        f.debug_struct("Drbg").field("requests", &self.requests).finish_non_exhaustive()
     }
 }
 
@@ -55,11 +53,7 @@ impl Drbg {
         if entropy.len() < MIN_ENTROPY {
             return Err(DrbgError::TooLittleEntropy { got: entropy.len() });
         }
-        let mut drbg = Self {
-            key: [0; OUT_LEN],
-            value: [1; OUT_LEN],
-            requests: 0,
-        };
+        let mut drbg = Self { key: [0; OUT_LEN], value: [1; OUT_LEN], requests: 0 };
         for round in [0, 1] {
             drbg.update(round, &[entropy, nonce, personalization]);
         }
@@ -140,10 +134,7 @@ mod tests {
 
     #[test]
     fn limits() {
-        assert_eq!(
-            Drbg::new(&[0; 31], b"n", b"").unwrap_err(),
-            DrbgError::TooLittleEntropy { got: 31 }
-        );
+        assert_eq!(Drbg::new(&[0; 31], b"n", b"").unwrap_err(), DrbgError::TooLittleEntropy { got: 31 });
         let mut d = Drbg::new(&[0; 32], b"n", b"").unwrap();
         let before = d.value;
         d.fill(&mut []).unwrap();

@@ -46,11 +46,7 @@ impl SecretKey {
         let (seed, public) = bytes.split_at(32);
         let seed = Zeroizing::new(<[u8; 32]>::try_from(seed).expect("half of 64 bytes"));
         let key = Self::from_seed(&seed);
-        if bool::from(key.public().as_slice().ct_eq(public)) {
-            Ok(key)
-        } else {
-            Err(KeyError::PublicMismatch)
-        }
+        if bool::from(key.public().as_slice().ct_eq(public)) { Ok(key) } else { Err(KeyError::PublicMismatch) }
     }
 
     /// The 64-byte form seed ‖ public key.
@@ -80,14 +76,7 @@ impl SecretKey {
 
 impl std::fmt::Debug for SecretKey {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(
-            f,
-            "SecretKey({} redacted)",
-            self.public()
-                .iter()
-                .map(|b| format!("{b:02x}"))
-                .collect::<String>()
-        )
+        write!(f, "SecretKey({} redacted)", self.public().iter().map(|b| format!("{b:02x}")).collect::<String>())
     }
 }
 
@@ -104,10 +93,7 @@ impl PublicKey {
     #[must_use]
     pub fn decode(bytes: &[u8; 32]) -> Option<Self> {
         let point = decode_point(bytes)?;
-        Some(Self {
-            bytes: *bytes,
-            minus_a: -point,
-        })
+        Some(Self { bytes: *bytes, minus_a: -point })
     }
 
     /// The encoding as received.
@@ -131,9 +117,7 @@ pub fn verify(public_key: &[u8; 32], message: &[u8], signature: &[u8; 64]) -> bo
 
 /// Decodes a point, canonically encoded or not, that is not of small order.
 fn decode_point(bytes: &[u8; 32]) -> Option<EdwardsPoint> {
-    CompressedEdwardsY(*bytes)
-        .decompress()
-        .filter(|p| !p.is_small_order())
+    CompressedEdwardsY(*bytes).decompress().filter(|p| !p.is_small_order())
 }
 
 /// A signature whose parts are well-formed, so that only the equation is open.
@@ -152,12 +136,8 @@ impl Claim {
         let r_bytes: [u8; 32] = r_bytes.try_into().ok()?;
         let s = Option::from(Scalar::from_canonical_bytes(s_bytes.try_into().ok()?))?;
         let r = decode_point(&r_bytes)?;
-        let digest = Sha512::new()
-            .chain_update(r_bytes)
-            .chain_update(key.bytes)
-            .chain_update(message)
-            .finalize()
-            .into();
+        let digest =
+            Sha512::new().chain_update(r_bytes).chain_update(key.bytes).chain_update(message).finalize().into();
         Some(Self { key, r, s, digest })
     }
 
@@ -167,11 +147,7 @@ impl Claim {
 
     /// \[8\](sB - hA - R) = 0.
     fn holds(&self) -> bool {
-        let sum = EdwardsPoint::vartime_double_scalar_mul_basepoint(
-            &self.h(),
-            &self.key.minus_a,
-            &self.s,
-        );
+        let sum = EdwardsPoint::vartime_double_scalar_mul_basepoint(&self.h(), &self.key.minus_a, &self.s);
         (sum - self.r).is_small_order()
     }
 }

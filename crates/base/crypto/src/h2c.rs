@@ -10,11 +10,7 @@ pub fn hash_to_edwards25519(tag: &[u8], message: &[u8]) -> Option<[u8; 32]> {
     if tag.is_empty() || tag.len() > 255 {
         return None;
     }
-    Some(
-        EdwardsPoint::hash_to_curve::<Sha512>(&[message], &[tag])
-            .compress()
-            .to_bytes(),
-    )
+    Some(EdwardsPoint::hash_to_curve::<Sha512>(&[message], &[tag]).compress().to_bytes())
 }
 
 #[cfg(test)]
@@ -23,10 +19,8 @@ mod tests {
 
     #[test]
     fn burn_address_pseudo_key() {
-        let got = hash_to_edwards25519(
-            b"oasis-core/reserved-address",
-            b"Do Kwon Memorial SafeLunaRoseInu Burn Address",
-        );
+        let got =
+            hash_to_edwards25519(b"oasis-core/reserved-address", b"Do Kwon Memorial SafeLunaRoseInu Burn Address");
         assert_eq!(got, Some(crate::blacklist::BURN));
     }
 

@@ -23,20 +23,14 @@ impl Rng {
     /// Takes over a generator and fetches the first 1024 bytes from it.
     #[must_use]
     pub fn new(drbg: Drbg) -> Self {
-        let mut rng = Self {
-            drbg,
-            buffer: [0; BUFFER],
-            used: 0,
-        };
+        let mut rng = Self { drbg, buffer: [0; BUFFER], used: 0 };
         rng.refill();
         rng
     }
 
     fn refill(&mut self) {
         let mut bytes = [0; BUFFER * 8];
-        self.drbg
-            .fill(&mut bytes)
-            .expect("2^48 requests of 1 KiB take decades");
+        self.drbg.fill(&mut bytes).expect("2^48 requests of 1 KiB take decades");
         for (word, chunk) in self.buffer.iter_mut().zip(bytes.chunks_exact(8)) {
             *word = chunk.iter().fold(0, |acc, b| acc << 8 | u64::from(*b));
         }

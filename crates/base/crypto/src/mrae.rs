@@ -55,8 +55,7 @@ impl BoxSecretKey {
     #[must_use]
     pub fn derive(&self, public_key: &[u8; 32]) -> SymmetricKey {
         let shared = Zeroizing::new(MontgomeryPoint(*public_key).mul_clamped(self.0).to_bytes());
-        let mut mac =
-            Hmac::<Sha512_256>::new_from_slice(KDF_LABEL).expect("HMAC takes keys of any length");
+        let mut mac = Hmac::<Sha512_256>::new_from_slice(KDF_LABEL).expect("HMAC takes keys of any length");
         mac.update(shared.as_slice());
         SymmetricKey(mac.finalize().into_bytes().into())
     }
@@ -86,24 +85,14 @@ impl SymmetricKey {
     }
 
     /// Encrypts; the result is [`TAG_LEN`] bytes longer.
-    pub fn seal(
-        &self,
-        nonce: &[u8; NONCE_LEN],
-        text: &[u8],
-        aad: &[u8],
-    ) -> Result<Vec<u8>, MraeError> {
+    pub fn seal(&self, nonce: &[u8; NONCE_LEN], text: &[u8], aad: &[u8]) -> Result<Vec<u8>, MraeError> {
         DeoxysII256::new(&self.0.into())
             .encrypt(&(*nonce).into(), Payload { msg: text, aad })
             .map_err(|_| MraeError::TooLong { got: text.len() })
     }
 
     /// Decrypts and checks.
-    pub fn open(
-        &self,
-        nonce: &[u8; NONCE_LEN],
-        sealed: &[u8],
-        aad: &[u8],
-    ) -> Result<Vec<u8>, MraeError> {
+    pub fn open(&self, nonce: &[u8; NONCE_LEN], sealed: &[u8], aad: &[u8]) -> Result<Vec<u8>, MraeError> {
         DeoxysII256::new(&self.0.into())
             .decrypt(&(*nonce).into(), Payload { msg: sealed, aad })
             .map_err(|_| MraeError::NotAuthentic)

@@ -33,10 +33,7 @@ impl TupleHash256 {
     /// Starts a hash with a customization string (domain separation).
     #[must_use]
     pub fn new(customization: &[u8]) -> Self {
-        Self(CShake256::new_with_function_name(
-            b"TupleHash",
-            customization,
-        ))
+        Self(CShake256::new_with_function_name(b"TupleHash", customization))
     }
 
     /// Appends one whole element of the tuple.
@@ -123,11 +120,7 @@ mod tests {
                 .collect();
             let elements: Vec<&[u8]> = elements.iter().map(Vec::as_slice).collect();
             let custom = case["customization"].as_str().unwrap();
-            assert_eq!(
-                tuple_hash256(custom.as_bytes(), &elements),
-                array(&case, "digest"),
-                "{custom}"
-            );
+            assert_eq!(tuple_hash256(custom.as_bytes(), &elements), array(&case, "digest"), "{custom}");
         }
     }
 
@@ -142,24 +135,13 @@ mod tests {
         check(0, &[1, 0], &[0, 1]);
         check(1, &[1, 1], &[1, 1]);
         check(256, &[2, 1, 0], &[1, 0, 2]);
-        check(
-            0xdead_beef,
-            &[4, 0xde, 0xad, 0xbe, 0xef],
-            &[0xde, 0xad, 0xbe, 0xef, 4],
-        );
-        check(
-            u64::MAX,
-            &[8, 255, 255, 255, 255, 255, 255, 255, 255],
-            &[255, 255, 255, 255, 255, 255, 255, 255, 8],
-        );
+        check(0xdead_beef, &[4, 0xde, 0xad, 0xbe, 0xef], &[0xde, 0xad, 0xbe, 0xef, 4]);
+        check(u64::MAX, &[8, 255, 255, 255, 255, 255, 255, 255, 255], &[255, 255, 255, 255, 255, 255, 255, 255, 8]);
     }
 
     #[test]
     fn borders_count() {
-        assert_ne!(
-            tuple_hash256(b"x", &[b"ab", b"c"]),
-            tuple_hash256(b"x", &[b"a", b"bc"])
-        );
+        assert_ne!(tuple_hash256(b"x", &[b"ab", b"c"]), tuple_hash256(b"x", &[b"a", b"bc"]));
         assert_ne!(tuple_hash256(b"x", &[b"ab"]), tuple_hash256(b"y", &[b"ab"]));
     }
 }

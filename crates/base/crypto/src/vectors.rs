@@ -4,10 +4,7 @@ use serde_json::Value;
 
 /// The cases of a file in `vectors/crypto`, which is a list.
 pub(crate) fn cases(file: &str) -> Vec<Value> {
-    let path = format!(
-        concat!(env!("CARGO_MANIFEST_DIR"), "/../../../vectors/crypto/{}"),
-        file
-    );
+    let path = format!(concat!(env!("CARGO_MANIFEST_DIR"), "/../../../vectors/crypto/{}"), file);
     let text = dev_testkit::read(path.as_ref()).unwrap_or_else(|e| panic!("{path}: {e}"));
     let list: Vec<Value> = serde_json::from_slice(&text).unwrap();
     assert!(!list.is_empty(), "{path}");

@@ -5,8 +5,7 @@
 
 use crate::ed25519::SecretKey;
 use curve25519_dalek::{
-    EdwardsPoint, Scalar, edwards::CompressedEdwardsY, scalar::clamp_integer,
-    traits::VartimeMultiscalarMul,
+    EdwardsPoint, Scalar, edwards::CompressedEdwardsY, scalar::clamp_integer, traits::VartimeMultiscalarMul,
 };
 use sha2::{Digest, Sha512};
 use zeroize::{Zeroize, Zeroizing};
@@ -45,9 +44,7 @@ impl Proof {
 
 /// Decodes a point as RFC 8032 does: only its canonical encoding counts.
 fn decode_canonical(bytes: &[u8; 32]) -> Option<EdwardsPoint> {
-    CompressedEdwardsY(*bytes)
-        .decompress()
-        .filter(|p| p.compress().as_bytes() == bytes)
+    CompressedEdwardsY(*bytes).decompress().filter(|p| p.compress().as_bytes() == bytes)
 }
 
 /// The curve point H of an input (`ECVRF_encode_to_curve` with the public key as salt).
@@ -70,18 +67,13 @@ fn challenge(points: [&[u8; 32]; 5]) -> [u8; 16] {
 /// `ECVRF_proof_to_hash` of a decoded point.
 fn output(gamma: &EdwardsPoint) -> [u8; OUTPUT_LEN] {
     let point = gamma.mul_by_cofactor().compress();
-    Sha512::new_with_prefix([SUITE, 3])
-        .chain_update(point.as_bytes())
-        .chain_update([0])
-        .finalize()
-        .into()
+    Sha512::new_with_prefix([SUITE, 3]).chain_update(point.as_bytes()).chain_update([0]).finalize().into()
 }
 
 /// Proves the output for `alpha`. Time does not depend on the secret key.
 #[must_use]
 pub fn prove(key: &SecretKey, alpha: &[u8]) -> [u8; PROOF_LEN] {
-    let mut expanded: Zeroizing<[u8; 64]> =
-        Zeroizing::new(Sha512::digest(key.seed().as_slice()).into());
+    let mut expanded: Zeroizing<[u8; 64]> = Zeroizing::new(Sha512::digest(key.seed().as_slice()).into());
     let (scalar_half, prefix) = expanded.split_at_mut(32);
     let mut clamped = clamp_integer(scalar_half.try_into().expect("half of 64 bytes"));
     // Points that the secret multiplies have prime order, so reduction of the scalar changes nothing.
@@ -92,10 +84,7 @@ pub fn prove(key: &SecretKey, alpha: &[u8]) -> [u8; PROOF_LEN] {
     let h = encode_to_curve(&public, alpha);
     let h_bytes = h.compress().to_bytes();
     let gamma_bytes = (h * x).compress().to_bytes();
-    let mut nonce: [u8; 64] = Sha512::new_with_prefix(&*prefix)
-        .chain_update(h_bytes)
-        .finalize()
-        .into();
+    let mut nonce: [u8; 64] = Sha512::new_with_prefix(&*prefix).chain_update(h_bytes).finalize().into();
     let mut k = Scalar::from_bytes_mod_order_wide(&nonce);
     nonce.zeroize();
     let u = EdwardsPoint::mul_base(&k).compress().to_bytes();
@@ -114,11 +103,7 @@ pub fn prove(key: &SecretKey, alpha: &[u8]) -> [u8; PROOF_LEN] {
 
 /// The output if `proof` is valid for `alpha` under `public_key`.
 #[must_use]
-pub fn verify(
-    public_key: &[u8; 32],
-    alpha: &[u8],
-    proof: &[u8; PROOF_LEN],
-) -> Option<[u8; OUTPUT_LEN]> {
+pub fn verify(public_key: &[u8; 32], alpha: &[u8], proof: &[u8; PROOF_LEN]) -> Option<[u8; OUTPUT_LEN]> {
     let y = decode_canonical(public_key).filter(|p| !p.is_small_order())?;
     let proof = Proof::decode(proof)?;
     let h = encode_to_curve(public_key, alpha);

@@ -185,102 +185,57 @@ fn io_error(path: &Path, action: &'static str) -> impl FnOnce(io::Error) -> File
     let path = path.to_owned();
     move |source| match source.kind() {
         io::ErrorKind::NotFound if action == "open" => FileError::NotFound { path },
-        _ => FileError::Io {
-            path,
-            action,
-            source,
-        },
+        _ => FileError::Io { path, action, source },
     }
 }
 
 /// Reads a whole key file; `secret` ones must have exactly mode 0600.
 pub(crate) fn read(path: &Path, secret: bool) -> Result<Zeroizing<Vec<u8>>, FileError> {
     // Looked at before opening, because opening a named pipe would wait for a writer.
-    if !std::fs::metadata(path)
-        .map_err(io_error(path, "open"))?
-        .is_file()
-    {
-        return Err(FileError::NotAFile {
-            path: path.to_owned(),
-        });
+    if !std::fs::metadata(path).map_err(io_error(path, "open"))?.is_file() {
+        return Err(FileError::NotAFile { path: path.to_owned() });
     }
     let file = File::open(path).map_err(io_error(path, "open"))?;
     let meta = file.metadata().map_err(io_error(path, "examine"))?;
     let found = meta.permissions().mode() & 0o777;
     if secret && found != SECRET_MODE {
-        return Err(FileError::Permissions {
-            path: path.to_owned(),
-            found,
-        });
+        return Err(FileError::Permissions { path: path.to_owned(), found });
     }
     if meta.len() > MAX_FILE {
-        return Err(FileError::TooLong {
-            path: path.to_owned(),
-        });
+        return Err(FileError::TooLong { path: path.to_owned() });
     }
     // Reserved at once, so that no smaller copy of a secret is left behind.
     let mut text = Zeroizing::new(Vec::with_capacity(MAX_FILE as usize));
-    file.take(MAX_FILE)
-        .read_to_end(&mut text)
-        .map_err(io_error(path, "read"))?;
+    file.take(MAX_FILE).read_to_end(&mut text).map_err(io_error(path, "read"))?;
     Ok(text)
 }
 
 /// Writes a file aside, syncs it and renames it into place; with `replace` unset, an existing file is an error.
 pub(crate) fn write(path: &Path, text: &[u8], mode: u32, replace: bool) -> Result<(), FileError> {
-    let dir = path
-        .parent()
-        .filter(|d| !d.as_os_str().is_empty())
-        .unwrap_or(Path::new("."));
+    let dir = path.parent().filter(|d| !d.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let mut aside = tempfile::Builder::new()
         .prefix(".key-")
         .permissions(Permissions::from_mode(SECRET_MODE))
         .tempfile_in(dir)
         .map_err(io_error(path, "create"))?;
     aside.write_all(text).map_err(io_error(path, "write"))?;
-    aside
-        .as_file()
-        .set_permissions(Permissions::from_mode(mode))
-        .map_err(io_error(path, "set the mode of"))?;
+    aside.as_file().set_permissions(Permissions::from_mode(mode)).map_err(io_error(path, "set the mode of"))?;
     aside.as_file().sync_all().map_err(io_error(path, "sync"))?;
-    let result = if replace {
-        aside.persist(path)
-    } else {
-        aside.persist_noclobber(path)
-    };
+    let result = if replace { aside.persist(path) } else { aside.persist_noclobber(path) };
     result.map_err(|e| match e.error.kind() {
-        io::ErrorKind::AlreadyExists => FileError::Exists {
-            path: path.to_owned(),
-        },
-        _ => FileError::Io {
-            path: path.to_owned(),
-            action: "rename",
-            source: e.error,
-        },
+        io::ErrorKind::AlreadyExists => FileError::Exists { path: path.to_owned() },
+        _ => FileError::Io { path: path.to_owned(), action: "rename", source: e.error },
     })?;
-    File::open(dir)
-        .and_then(|d| d.sync_all())
-        .map_err(io_error(path, "sync the directory of"))
+    File::open(dir).and_then(|d| d.sync_all()).map_err(io_error(path, "sync the directory of"))
 }
 
 /// Reads a PEM block of `N` bytes.
-fn read_pem<const N: usize>(
-    path: &Path,
-    kind: &'static str,
-    secret: bool,
-) -> Result<Zeroizing<[u8; N]>, FileError> {
+fn read_pem<const N: usize>(path: &Path, kind: &'static str, secret: bool) -> Result<Zeroizing<[u8; N]>, FileError> {
     let text = read(path, secret)?;
-    let data = pem::decode(kind, &text).map_err(|source| FileError::Pem {
-        path: path.to_owned(),
-        source,
-    })?;
+    let data = pem::decode(kind, &text).map_err(|source| FileError::Pem { path: path.to_owned(), source })?;
     let mut out = Zeroizing::new([0; N]);
     if data.len() != N {
-        return Err(FileError::Length {
-            path: path.to_owned(),
-            found: data.len(),
-            expected: N,
-        });
+        return Err(FileError::Length { path: path.to_owned(), found: data.len(), expected: N });
     }
     out.copy_from_slice(&data);
     Ok(out)
@@ -289,10 +244,8 @@ fn read_pem<const N: usize>(
 /// 32 bytes of the operating system's randomness for a file.
 pub(crate) fn random(path: &Path) -> Result<Zeroizing<[u8; 32]>, FileError> {
     let mut bytes = Zeroizing::new([0; 32]);
-    getrandom::fill(bytes.as_mut_slice()).map_err(|e| FileError::Entropy {
-        path: path.to_owned(),
-        reason: e.to_string(),
-    })?;
+    getrandom::fill(bytes.as_mut_slice())
+        .map_err(|e| FileError::Entropy { path: path.to_owned(), reason: e.to_string() })?;
     Ok(bytes)
 }
 
@@ -304,9 +257,7 @@ pub fn load_key(dir: &Path, role: KeyRole) -> Result<SecretKey, FileError> {
 /// Loads a secret key from any file.
 pub fn load_key_file(path: &Path) -> Result<SecretKey, FileError> {
     let bytes = read_pem::<64>(path, SECRET_PEM, true)?;
-    SecretKey::from_bytes(&bytes).map_err(|_| FileError::Halves {
-        path: path.to_owned(),
-    })
+    SecretKey::from_bytes(&bytes).map_err(|_| FileError::Halves { path: path.to_owned() })
 }
 
 /// Generates the secret key of a role; an existing file is never replaced.
@@ -328,12 +279,9 @@ pub(crate) fn check_public(dir: &Path, name: &str, key: &SecretKey) -> Result<()
             found: BASE64_STANDARD.encode(found.as_slice()),
             expected: BASE64_STANDARD.encode(key.public()),
         }),
-        Err(e) if e.is_not_found() => write(
-            &path,
-            pem::encode(PUBLIC_PEM, &key.public()).as_bytes(),
-            SECRET_MODE,
-            true,
-        ),
+        Err(e) if e.is_not_found() => {
+            write(&path, pem::encode(PUBLIC_PEM, &key.public()).as_bytes(), SECRET_MODE, true)
+        }
         Err(e) => Err(e),
     }
 }
@@ -347,11 +295,6 @@ pub(crate) fn load_entropy(dir: &Path) -> Result<Zeroizing<[u8; 32]>, FileError>
 pub(crate) fn generate_entropy(dir: &Path) -> Result<Zeroizing<[u8; 32]>, FileError> {
     let path = dir.join(ENTROPY_FILE);
     let entropy = random(&path)?;
-    write(
-        &path,
-        pem::encode(ENTROPY_PEM, entropy.as_slice()).as_bytes(),
-        SECRET_MODE,
-        true,
-    )?;
+    write(&path, pem::encode(ENTROPY_PEM, entropy.as_slice()).as_bytes(), SECRET_MODE, true)?;
     Ok(entropy)
 }

@@ -9,16 +9,9 @@ use zeroize::Zeroizing;
 /// Files of the node's TLS identity: key, certificate.
 const TLS_FILES: (&str, &str) = ("tls_identity.pem", "tls_identity_cert.pem");
 /// Files of the TLS identity towards a sentry: key, certificate.
-const SENTRY_FILES: (&str, &str) = (
-    "sentry_client_tls_identity.pem",
-    "sentry_client_tls_identity_cert.pem",
-);
+const SENTRY_FILES: (&str, &str) = ("sentry_client_tls_identity.pem", "sentry_client_tls_identity_cert.pem");
 /// Leftovers of old versions, removed on sight.
-const EPHEMERAL_FILES: [&str; 3] = [
-    "tls_ephemeral.pem",
-    "tls_ephemeral_next.pem",
-    "tls_ephemeral_new_next.pem",
-];
+const EPHEMERAL_FILES: [&str; 3] = ["tls_ephemeral.pem", "tls_ephemeral_next.pem", "tls_ephemeral_new_next.pem"];
 
 /// The keys of a node.
 #[derive(Debug)]
@@ -79,9 +72,7 @@ impl Identity {
             let _ = std::fs::remove_file(dir.join(name));
         }
         let node = open_key(dir, KeyRole::Node, generate, |_| Ok(()))?.0;
-        let (p2p, p2p_entropy) = open_key(dir, KeyRole::P2p, generate, |fresh| {
-            open_entropy(dir, fresh)
-        })?;
+        let (p2p, p2p_entropy) = open_key(dir, KeyRole::P2p, generate, |fresh| open_entropy(dir, fresh))?;
         let consensus = open_key(dir, KeyRole::Consensus, generate, |_| Ok(()))?.0;
         let vrf = open_key(dir, KeyRole::Vrf, generate, |_| Ok(()))?.0;
         let (tls, replaced_tls_key) = open_tls(dir, TLS_FILES, now_unix, true)?;

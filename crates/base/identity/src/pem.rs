@@ -41,11 +41,7 @@ fn find(text: &[u8], needle: &[u8]) -> Option<usize> {
 
 /// Splits behind the first line feed.
 fn split_line(text: &[u8]) -> (&[u8], &[u8]) {
-    text.split_at(
-        text.iter()
-            .position(|b| *b == b'\n')
-            .map_or(text.len(), |i| i + 1),
-    )
+    text.split_at(text.iter().position(|b| *b == b'\n').map_or(text.len(), |i| i + 1))
 }
 
 /// Takes the bytes out of a text that holds a block of the given type; text before the block is skipped.
@@ -59,11 +55,7 @@ pub fn decode(expected: &'static str, text: &[u8]) -> Result<Zeroizing<Vec<u8>>,
         }
         let (line, after) = split_line(rest);
         rest = after;
-        if let Some(name) = line
-            .trim_ascii_end()
-            .strip_prefix(BEGIN)
-            .and_then(|l| l.strip_suffix(DASHES))
-        {
+        if let Some(name) = line.trim_ascii_end().strip_prefix(BEGIN).and_then(|l| l.strip_suffix(DASHES)) {
             break name;
         }
     };
@@ -79,17 +71,9 @@ pub fn decode(expected: &'static str, text: &[u8]) -> Result<Zeroizing<Vec<u8>>,
         let found = String::from_utf8_lossy(&found[..found.len().min(64)]).into_owned();
         return Err(PemError::WrongType { found, expected });
     }
-    let body: Zeroizing<Vec<u8>> = Zeroizing::new(
-        rest[..at]
-            .iter()
-            .copied()
-            .filter(|b| !b.is_ascii_whitespace())
-            .collect(),
-    );
-    BASE64_STANDARD
-        .decode(body.as_slice())
-        .map(Zeroizing::new)
-        .map_err(|_| PemError::NotBase64)
+    let body: Zeroizing<Vec<u8>> =
+        Zeroizing::new(rest[..at].iter().copied().filter(|b| !b.is_ascii_whitespace()).collect());
+    BASE64_STANDARD.decode(body.as_slice()).map(Zeroizing::new).map_err(|_| PemError::NotBase64)
 }
 
 /// Writes a block: body in lines of 64 characters, a line feed at the end.
@@ -134,18 +118,9 @@ mod tests {
             assert_eq!(err(&text[..cut]), PemError::CutOff, "{cut}");
         }
         assert_eq!(err(&format!("{}x", *text)), PemError::Trailing { bytes: 1 });
-        assert_eq!(
-            err(&format!("{}\n", *text)),
-            PemError::Trailing { bytes: 1 }
-        );
+        assert_eq!(err(&format!("{}\n", *text)), PemError::Trailing { bytes: 1 });
         assert_eq!(err(&text.replace("AQID", "A*ID")), PemError::NotBase64);
-        assert_eq!(
-            err(&encode("B", &[1])),
-            PemError::WrongType {
-                found: "B".into(),
-                expected: "A"
-            }
-        );
+        assert_eq!(err(&encode("B", &[1])), PemError::WrongType { found: "B".into(), expected: "A" });
         assert!(decode("A", format!("a comment\n{}", *text).as_bytes()).is_ok());
         assert!(decode("A", text.replace('\n', "\r\n").as_bytes()).is_ok());
     }

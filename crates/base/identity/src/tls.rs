@@ -7,8 +7,8 @@ use crate::files::{self, FileError, SECRET_MODE};
 use crate::pem;
 use base_crypto::ed25519::{self, SecretKey};
 use rcgen::{
-    CertificateParams, DistinguishedName, DnType, DnValue, ExtendedKeyUsagePurpose,
-    KeyUsagePurpose, PKCS_ED25519, PublicKeyData, SerialNumber, SignatureAlgorithm, SigningKey,
+    CertificateParams, DistinguishedName, DnType, DnValue, ExtendedKeyUsagePurpose, KeyUsagePurpose, PKCS_ED25519,
+    PublicKeyData, SerialNumber, SignatureAlgorithm, SigningKey,
 };
 use std::path::Path;
 use time::{Duration, Month, OffsetDateTime};
@@ -36,9 +36,7 @@ const KEY_USAGE: u16 = 1 | 1 << 2 | 1 << 5;
 const SIGNATURE_HEAD: [u8; 10] = [0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x03, 0x41, 0x00];
 /// What stands before the seed in PKCS#8 (RFC 8410) behind the outer header: version, algorithm, nested octet strings.
 /// The version's own byte, 0 here, may also be 1.
-const PKCS8_HEAD: [u8; 14] = [
-    0x02, 0x01, 0x00, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x04, 0x22, 0x04, 0x20,
-];
+const PKCS8_HEAD: [u8; 14] = [0x02, 0x01, 0x00, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x04, 0x22, 0x04, 0x20];
 
 /// A TLS key with its certificate.
 pub struct TlsIdentity {
@@ -48,9 +46,7 @@ pub struct TlsIdentity {
 
 impl std::fmt::Debug for TlsIdentity {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("TlsIdentity")
-            .field("key", &self.key)
-            .finish_non_exhaustive()
+        f.debug_struct("TlsIdentity").field("key", &self.key).finish_non_exhaustive()
     }
 }
 
@@ -92,13 +88,8 @@ impl TlsIdentity {
     /// Reads a key file and issues a fresh certificate for it.
     pub(crate) fn load(path: &Path, now_unix: i64) -> Result<Self, FileError> {
         let text = files::read(path, false)?;
-        let der = pem::decode(KEY_PEM, &text).map_err(|source| FileError::Pem {
-            path: path.to_owned(),
-            source,
-        })?;
-        let key = parse_pkcs8(&der).ok_or_else(|| FileError::NotEd25519 {
-            path: path.to_owned(),
-        })?;
+        let der = pem::decode(KEY_PEM, &text).map_err(|source| FileError::Pem { path: path.to_owned(), source })?;
+        let key = parse_pkcs8(&der).ok_or_else(|| FileError::NotEd25519 { path: path.to_owned() })?;
         Self::issue_for(key, path, now_unix)
     }
 
@@ -108,26 +99,13 @@ impl TlsIdentity {
     }
 
     fn issue_for(key: SecretKey, path: &Path, now_unix: i64) -> Result<Self, FileError> {
-        Self::issue(key, now_unix).map_err(|e| FileError::Certificate {
-            path: path.to_owned(),
-            reason: e.to_string(),
-        })
+        Self::issue(key, now_unix).map_err(|e| FileError::Certificate { path: path.to_owned(), reason: e.to_string() })
     }
 
     /// Writes key and certificate.
     pub(crate) fn save(&self, key_path: &Path, certificate_path: &Path) -> Result<(), FileError> {
-        files::write(
-            key_path,
-            pem::encode(KEY_PEM, &self.key_pkcs8_der()).as_bytes(),
-            SECRET_MODE,
-            true,
-        )?;
-        files::write(
-            certificate_path,
-            pem::encode(CERT_PEM, &self.certificate).as_bytes(),
-            CERT_MODE,
-            true,
-        )
+        files::write(key_path, pem::encode(KEY_PEM, &self.key_pkcs8_der()).as_bytes(), SECRET_MODE, true)?;
+        files::write(certificate_path, pem::encode(CERT_PEM, &self.certificate).as_bytes(), CERT_MODE, true)
     }
 }
 
@@ -171,46 +149,24 @@ impl SigningKey for Signer<'_> {
 /// The same date a year later; 29 February becomes 1 March.
 fn year_later(t: OffsetDateTime) -> Option<OffsetDateTime> {
     let year = t.year() + 1;
-    t.replace_year(year)
-        .or_else(|_| {
-            t.replace_day(1)?
-                .replace_month(Month::March)?
-                .replace_year(year)
-        })
-        .ok()
+    t.replace_year(year).or_else(|_| t.replace_day(1)?.replace_month(Month::March)?.replace_year(year)).ok()
 }
 
 fn issue(key: &SecretKey, now_unix: i64) -> Result<Vec<u8>, TlsError> {
-    let now =
-        OffsetDateTime::from_unix_timestamp(now_unix).map_err(|_| TlsError::Clock { now_unix })?;
+    let now = OffsetDateTime::from_unix_timestamp(now_unix).map_err(|_| TlsError::Clock { now_unix })?;
     let mut name = DistinguishedName::new();
-    let text = COMMON_NAME
-        .try_into()
-        .map_err(|e: rcgen::Error| TlsError::Issue(e.to_string()))?;
+    let text = COMMON_NAME.try_into().map_err(|e: rcgen::Error| TlsError::Issue(e.to_string()))?;
     name.push(DnType::CommonName, DnValue::PrintableString(text));
     let mut params = CertificateParams::default();
     params.distinguished_name = name;
     params.serial_number = Some(SerialNumber::from_slice(&[1]));
-    params.not_before = now
-        .checked_sub(Duration::hours(1))
-        .ok_or(TlsError::Clock { now_unix })?;
+    params.not_before = now.checked_sub(Duration::hours(1)).ok_or(TlsError::Clock { now_unix })?;
     params.not_after = year_later(now).ok_or(TlsError::Clock { now_unix })?;
-    params.key_usages = vec![
-        KeyUsagePurpose::DigitalSignature,
-        KeyUsagePurpose::KeyEncipherment,
-        KeyUsagePurpose::KeyCertSign,
-    ];
-    params.extended_key_usages = vec![
-        ExtendedKeyUsagePurpose::ServerAuth,
-        ExtendedKeyUsagePurpose::ClientAuth,
-    ];
-    let signer = Signer {
-        key,
-        public: key.public(),
-    };
-    let cert = params
-        .self_signed(&signer)
-        .map_err(|e| TlsError::Issue(e.to_string()))?;
+    params.key_usages =
+        vec![KeyUsagePurpose::DigitalSignature, KeyUsagePurpose::KeyEncipherment, KeyUsagePurpose::KeyCertSign];
+    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
+    let signer = Signer { key, public: key.public() };
+    let cert = params.self_signed(&signer).map_err(|e| TlsError::Issue(e.to_string()))?;
     Ok(cert.der().to_vec())
 }
 
@@ -256,9 +212,7 @@ pub enum TlsError {
         found: u16,
     },
     /// The extended key usage differs from the template.
-    #[error(
-        "certificate's extended key usage must be server and client authentication, in this order"
-    )]
+    #[error("certificate's extended key usage must be server and client authentication, in this order")]
     ExtendedKeyUsage,
     /// There are extensions that the template does not have.
     #[error("certificate has {found} extensions, expected key usage and extended key usage only")]
@@ -267,9 +221,7 @@ pub enum TlsError {
         found: usize,
     },
     /// The clock is outside the validity.
-    #[error(
-        "certificate is valid from {from} to {to}, but the clock reads {now_unix} (seconds since 1970)"
-    )]
+    #[error("certificate is valid from {from} to {to}, but the clock reads {now_unix} (seconds since 1970)")]
     Validity {
         /// First valid second.
         from: i64,
@@ -295,51 +247,29 @@ pub fn verify_tls_peer(
     expected: Option<&[u8; 32]>,
     now_unix: i64,
 ) -> Result<[u8; 32], TlsError> {
-    let (rest, cert) =
-        X509Certificate::from_der(certificate_der).map_err(|_| TlsError::Malformed("not X.509"))?;
+    let (rest, cert) = X509Certificate::from_der(certificate_der).map_err(|_| TlsError::Malformed("not X.509"))?;
     if !rest.is_empty() {
         return Err(TlsError::Malformed("bytes follow it"));
     }
-    let is_ed25519 =
-        |a: &AlgorithmIdentifier<'_>| a.algorithm == OID_SIG_ED25519 && a.parameters.is_none();
+    let is_ed25519 = |a: &AlgorithmIdentifier<'_>| a.algorithm == OID_SIG_ED25519 && a.parameters.is_none();
     let spki = &cert.subject_pki;
-    if ![&spki.algorithm, &cert.signature, &cert.signature_algorithm]
-        .into_iter()
-        .all(is_ed25519)
-    {
+    if ![&spki.algorithm, &cert.signature, &cert.signature_algorithm].into_iter().all(is_ed25519) {
         return Err(TlsError::Algorithm);
     }
-    let key: [u8; 32] = spki
-        .subject_public_key
-        .data
-        .as_ref()
-        .try_into()
-        .map_err(|_| TlsError::Malformed("key is not 32 bytes"))?;
+    let key: [u8; 32] =
+        spki.subject_public_key.data.as_ref().try_into().map_err(|_| TlsError::Malformed("key is not 32 bytes"))?;
     if let Some(expected) = expected.filter(|e| **e != key) {
-        return Err(TlsError::Key {
-            found: key,
-            expected: *expected,
-        });
+        return Err(TlsError::Key { found: key, expected: *expected });
     }
-    let name = cert
-        .subject
-        .iter_common_name()
-        .last()
-        .and_then(|n| n.as_str().ok())
-        .unwrap_or_default();
+    let name = cert.subject.iter_common_name().last().and_then(|n| n.as_str().ok()).unwrap_or_default();
     if name != COMMON_NAME {
-        return Err(TlsError::CommonName {
-            found: name.chars().take(64).collect(),
-        });
+        return Err(TlsError::CommonName { found: name.chars().take(64).collect() });
     }
     if cert.raw_serial() != [1] {
         return Err(TlsError::Serial);
     }
     check_extensions(cert.extensions())?;
-    let (from, to) = (
-        cert.validity.not_before.timestamp(),
-        cert.validity.not_after.timestamp(),
-    );
+    let (from, to) = (cert.validity.not_before.timestamp(), cert.validity.not_after.timestamp());
     if now_unix < from || now_unix > to {
         return Err(TlsError::Validity { from, to, now_unix });
     }
@@ -347,9 +277,7 @@ pub fn verify_tls_peer(
     let signature = certificate_der
         .split_last_chunk::<64>()
         .and_then(|(head, signature)| head.ends_with(&SIGNATURE_HEAD).then_some(signature))
-        .ok_or(TlsError::Malformed(
-            "it does not end in a 64-byte signature",
-        ))?;
+        .ok_or(TlsError::Malformed("it does not end in a 64-byte signature"))?;
     if !ed25519::verify(&key, cert.tbs_certificate.as_ref(), signature) {
         return Err(TlsError::Signature);
     }
@@ -362,13 +290,9 @@ fn check_extensions(extensions: &[X509Extension<'_>]) -> Result<(), TlsError> {
     for extension in extensions {
         match extension.parsed_extension() {
             ParsedExtension::KeyUsage(u) => usage = u.flags,
-            ParsedExtension::ExtendedKeyUsage(_) => {
-                extended = extension.value == EXTENDED_KEY_USAGE
-            }
+            ParsedExtension::ExtendedKeyUsage(_) => extended = extension.value == EXTENDED_KEY_USAGE,
             _ => {
-                return Err(TlsError::Extensions {
-                    found: extensions.len(),
-                });
+                return Err(TlsError::Extensions { found: extensions.len() });
             }
         }
     }
@@ -379,17 +303,15 @@ fn check_extensions(extensions: &[X509Extension<'_>]) -> Result<(), TlsError> {
         return Err(TlsError::ExtendedKeyUsage);
     }
     if extensions.len() != 2 {
-        return Err(TlsError::Extensions {
-            found: extensions.len(),
-        });
+        return Err(TlsError::Extensions { found: extensions.len() });
     }
     Ok(())
 }
 
 /// DER of the list of the two purposes, server then client authentication.
 const EXTENDED_KEY_USAGE: &[u8] = &[
-    0x30, 0x14, 0x06, 0x08, 0x2b, 0x06, 0x01, 0x05, 0x05, 0x07, 0x03, 0x01, 0x06, 0x08, 0x2b, 0x06,
-    0x01, 0x05, 0x05, 0x07, 0x03, 0x02,
+    0x30, 0x14, 0x06, 0x08, 0x2b, 0x06, 0x01, 0x05, 0x05, 0x07, 0x03, 0x01, 0x06, 0x08, 0x2b, 0x06, 0x01, 0x05, 0x05,
+    0x07, 0x03, 0x02,
 ];
 
 #[cfg(test)]

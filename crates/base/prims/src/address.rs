@@ -21,8 +21,7 @@ pub const ADDRESS_PREFIX: Hrp = Hrp::parse_unchecked("oasis");
 const VERSION: u8 = 0;
 const EXPECTED: &str = "an address in bech32 with the prefix oasis";
 
-static RESERVED: LazyLock<[Address; 4]> =
-    LazyLock::new(|| RESERVED_KEYS.map(|k| Address::of_key(&k)));
+static RESERVED: LazyLock<[Address; 4]> = LazyLock::new(|| RESERVED_KEYS.map(|k| Address::of_key(&k)));
 
 impl Address {
     fn derive(context: &str, data: &[u8]) -> Self {
@@ -45,10 +44,7 @@ impl Address {
 
     /// Address of an account that belongs to a module; the data is `<module>.<kind>`.
     pub fn of_module(module: &str, kind: &str) -> Self {
-        Self::derive(
-            "oasis-core/address: module",
-            format!("{module}.{kind}").as_bytes(),
-        )
+        Self::derive("oasis-core/address: module", format!("{module}.{kind}").as_bytes())
     }
 
     /// Address of the vault that `creator` made with the number `id`.
@@ -95,8 +91,7 @@ impl From<&PublicKey> for Address {
 
 impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        bech32::encode_lower_to_fmt::<Bech32, _>(f, ADDRESS_PREFIX, self.as_bytes())
-            .map_err(|_| fmt::Error)
+        bech32::encode_lower_to_fmt::<Bech32, _>(f, ADDRESS_PREFIX, self.as_bytes()).map_err(|_| fmt::Error)
     }
 }
 
@@ -104,15 +99,12 @@ impl FromStr for Address {
     type Err = ParseError;
     fn from_str(s: &str) -> Result<Self, ParseError> {
         let err = || ParseError::new(EXPECTED, s);
-        let checked =
-            bech32::primitives::decode::CheckedHrpstring::new::<Bech32>(s).map_err(|_| err())?;
+        let checked = bech32::primitives::decode::CheckedHrpstring::new::<Bech32>(s).map_err(|_| err())?;
         if checked.hrp() != ADDRESS_PREFIX {
             return Err(err());
         }
         let bytes: Vec<u8> = checked.byte_iter().take(ADDRESS_BYTES + 1).collect();
-        <[u8; ADDRESS_BYTES]>::try_from(bytes.as_slice())
-            .map(Self::new)
-            .map_err(|_| err())
+        <[u8; ADDRESS_BYTES]>::try_from(bytes.as_slice()).map(Self::new).map_err(|_| err())
     }
 }
 
@@ -125,27 +117,13 @@ mod tests {
     #[test]
     fn known_addresses() {
         for (address, text) in [
-            (
-                Address::common_pool(),
-                "oasis1qrmufhkkyyf79s5za2r8yga9gnk4t446dcy3a5zm",
-            ),
-            (
-                Address::fee_accumulator(),
-                "oasis1qqnv3peudzvekhulf8v3ht29z4cthkhy7gkxmph5",
-            ),
-            (
-                Address::governance_deposits(),
-                "oasis1qp65laz8zsa9a305wxeslpnkh9x4dv2h2qhjz0ec",
-            ),
-            (
-                Address::burn(),
-                "oasis1qzq8u7xs328puu2jy524w3fygzs63rv3u5967970",
-            ),
+            (Address::common_pool(), "oasis1qrmufhkkyyf79s5za2r8yga9gnk4t446dcy3a5zm"),
+            (Address::fee_accumulator(), "oasis1qqnv3peudzvekhulf8v3ht29z4cthkhy7gkxmph5"),
+            (Address::governance_deposits(), "oasis1qp65laz8zsa9a305wxeslpnkh9x4dv2h2qhjz0ec"),
+            (Address::burn(), "oasis1qzq8u7xs328puu2jy524w3fygzs63rv3u5967970"),
             (
                 Address::of_runtime(
-                    &"000000000000000000000000000000000000000000000000f80306c9858e7279"
-                        .parse()
-                        .unwrap(),
+                    &"000000000000000000000000000000000000000000000000f80306c9858e7279".parse().unwrap(),
                 ),
                 "oasis1qrd3mnzhhgst26hsp96uf45yhq6zlax0cuzdgcfc",
             ),
@@ -167,5 +145,38 @@ mod tests {
         }
         assert!(!Address::burn().is_valid());
         assert!(Address::default().is_valid());
+    }
+
+    /// The valid and invalid strings of BIP-173, section "Test vectors". The checksum of Bech32m strings is not valid
+    /// here, and the length limit of 90 characters holds.
+    #[test]
+    fn published_bech32_strings() {
+        let decodes = |s: &str| bech32::primitives::decode::CheckedHrpstring::new::<Bech32>(s).is_ok();
+        for valid in [
+            "A12UEL5L",
+            "a12uel5l",
+            "an83characterlonghumanreadablepartthatcontainsthenumber1andtheexcludedcharactersbio1tt5tgs",
+            "abcdef1qpzry9x8gf2tvdw0s3jn54khce6mua7lmqqqxw",
+            "11qqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqc8247j",
+            "split1checkupstagehandshakeupstreamerranterredcaperred2y9e3w",
+            "?1ezyfcl",
+        ] {
+            assert!(decodes(valid), "{valid}");
+            assert!(valid.parse::<Address>().is_err(), "{valid} is no address");
+        }
+        for invalid in [
+            "\u{20}1nwldj5",
+            "\u{7f}1axkwrx",
+            "pzry9x0s0muk",
+            "1pzry9x0s0muk",
+            "x1b4n0q5v",
+            "li1dgmt3",
+            "A1G7SGD8",
+            "10a06t8",
+            "1qzzfhee",
+            "a1lqfn3a",
+        ] {
+            assert!(!decodes(invalid), "{invalid}");
+        }
     }
 }

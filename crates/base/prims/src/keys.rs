@@ -58,8 +58,7 @@ impl PublicKey {
 
     /// Verifies a signature over an already prepared message (see `base_crypto::context::prepare`).
     pub fn verify_prepared(&self, prepared: &[u8; 32], signature: &RawSignature) -> bool {
-        !self.is_reserved()
-            && base_crypto::ed25519::verify(self.as_bytes(), prepared, signature.as_bytes())
+        !self.is_reserved() && base_crypto::ed25519::verify(self.as_bytes(), prepared, signature.as_bytes())
     }
 }
 
@@ -73,12 +72,8 @@ macro_rules! base64_text {
         impl FromStr for $t {
             type Err = ParseError;
             fn from_str(s: &str) -> Result<Self, ParseError> {
-                let bytes = STANDARD
-                    .decode(s)
-                    .map_err(|_| ParseError::new($expected, s))?;
-                <[u8; $n]>::try_from(bytes.as_slice())
-                    .map(Self::new)
-                    .map_err(|_| ParseError::new($expected, s))
+                let bytes = STANDARD.decode(s).map_err(|_| ParseError::new($expected, s))?;
+                <[u8; $n]>::try_from(bytes.as_slice()).map(Self::new).map_err(|_| ParseError::new($expected, s))
             }
         }
         crate::json_as_text!($t, $expected);

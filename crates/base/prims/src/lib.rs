@@ -44,10 +44,7 @@ pub struct ParseError {
 impl ParseError {
     /// An error about `found`, of which at most 80 characters are kept.
     pub fn new(expected: &'static str, found: &str) -> Self {
-        Self {
-            expected,
-            found: found.chars().take(80).collect(),
-        }
+        Self { expected, found: found.chars().take(80).collect() }
     }
 }
 
@@ -67,9 +64,7 @@ macro_rules! json_as_text {
             ) -> Result<Self, ::base_codec::json::Error> {
                 match v {
                     ::base_codec::json::Value::Null => Ok(Self::default()),
-                    ::base_codec::json::Value::String(s) => {
-                        s.parse::<$t>().map_err(|e| cx.error(e.to_string()))
-                    }
+                    ::base_codec::json::Value::String(s) => s.parse::<$t>().map_err(|e| cx.error(e.to_string())),
                     other => Err(cx.expected($expected, other)),
                 }
             }

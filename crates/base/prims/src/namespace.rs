@@ -63,14 +63,8 @@ impl TryFrom<&[u8]> for Namespace {
     type Error = ParseError;
     fn try_from(b: &[u8]) -> Result<Self, ParseError> {
         let expected = "a namespace of 32 bytes with only known flags";
-        let ns = <[u8; 32]>::try_from(b)
-            .map(Self)
-            .map_err(|_| ParseError::new(expected, &hex::encode(b)))?;
-        if ns.has_known_flags() {
-            Ok(ns)
-        } else {
-            Err(ParseError::new(expected, &ns.to_string()))
-        }
+        let ns = <[u8; 32]>::try_from(b).map(Self).map_err(|_| ParseError::new(expected, &hex::encode(b)))?;
+        if ns.has_known_flags() { Ok(ns) } else { Err(ParseError::new(expected, &ns.to_string())) }
     }
 }
 
@@ -82,7 +76,7 @@ impl cbor::Encode for Namespace {
 
 impl cbor::Decode for Namespace {
     fn decode(d: &mut cbor::Decoder<'_>) -> Result<Self, cbor::Error> {
-        cbor::decode_binary(d, |b| Self::try_from(b), Self)
+        cbor::decode_binary(d, Self::try_from, Self)
     }
 }
 
@@ -106,9 +100,7 @@ impl FromStr for Namespace {
         {
             return Ok(ns);
         }
-        let v = STANDARD
-            .decode(s)
-            .map_err(|_| ParseError::new("a namespace of 64 hexadecimal digits", s))?;
+        let v = STANDARD.decode(s).map_err(|_| ParseError::new("a namespace of 64 hexadecimal digits", s))?;
         Self::try_from(v.as_slice())
     }
 }
@@ -121,18 +113,10 @@ mod tests {
 
     #[test]
     fn flags() {
-        let ns: Namespace = "8000000000000000000000000000000000000000000000000000000000000001"
-            .parse()
-            .unwrap();
+        let ns: Namespace = "8000000000000000000000000000000000000000000000000000000000000001".parse().unwrap();
         assert!(ns.is_test() && !ns.is_key_manager());
-        let ns: Namespace = "c000000000000000000000000000000000000000000000000000000000000001"
-            .parse()
-            .unwrap();
+        let ns: Namespace = "c000000000000000000000000000000000000000000000000000000000000001".parse().unwrap();
         assert!(ns.is_test() && ns.is_key_manager());
-        assert!(
-            "2000000000000000000000000000000000000000000000000000000000000001"
-                .parse::<Namespace>()
-                .is_err()
-        );
+        assert!("2000000000000000000000000000000000000000000000000000000000000001".parse::<Namespace>().is_err());
     }
 }

@@ -123,10 +123,9 @@ impl Quantity {
     /// [`QuantityError::InsufficientBalance`] if `n` is larger.
     pub fn sub(&self, n: &Self) -> Result<Self, QuantityError> {
         match (&self.0, &n.0) {
-            (Repr::Small(a), Repr::Small(b)) => a
-                .checked_sub(*b)
-                .map(Self::from_u128)
-                .ok_or(QuantityError::InsufficientBalance),
+            (Repr::Small(a), Repr::Small(b)) => {
+                a.checked_sub(*b).map(Self::from_u128).ok_or(QuantityError::InsufficientBalance)
+            }
             _ if *self < *n => Err(QuantityError::InsufficientBalance),
             _ => Ok(Self::from_big(self.to_big() - n.to_big())),
         }
@@ -286,11 +285,7 @@ impl FromStr for Quantity {
             return Err(err());
         }
         let value = BigUint::from_str_radix(&plain, radix).map_err(|_| err())?;
-        if negative && !value.is_zero() {
-            Err(err())
-        } else {
-            Ok(Self::from_big(value))
-        }
+        if negative && !value.is_zero() { Err(err()) } else { Ok(Self::from_big(value)) }
     }
 }
 
@@ -338,16 +333,9 @@ mod tests {
             (&[0x43, 0, 0, 7], "7"),
             (&[0xa0], "0"),
             (&[0xf6], "0"),
-            (
-                &[0x51, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0],
-                "340282366920938463463374607431768211456",
-            ),
+            (&[0x51, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0], "340282366920938463463374607431768211456"),
         ] {
-            assert_eq!(
-                cbor::from_slice::<Quantity>(bytes).unwrap(),
-                q(value),
-                "{bytes:?}"
-            );
+            assert_eq!(cbor::from_slice::<Quantity>(bytes).unwrap(), q(value), "{bytes:?}");
         }
         for bad in [&[0x01][..], &[0x61, 0x31], &[0xa1, 0x61, 0x61, 0x01]] {
             assert!(cbor::from_slice::<Quantity>(bad).is_err(), "{bad:?}");
@@ -356,15 +344,8 @@ mod tests {
 
     #[test]
     fn text_forms() {
-        for (text, value) in [
-            ("10", 10),
-            ("0x10", 16),
-            ("010", 8),
-            ("0b11", 3),
-            ("1_000", 1000),
-            ("-0", 0),
-            ("+5", 5),
-        ] {
+        for (text, value) in [("10", 10), ("0x10", 16), ("010", 8), ("0b11", 3), ("1_000", 1000), ("-0", 0), ("+5", 5)]
+        {
             assert_eq!(q(text), Quantity::from(value as u64), "{text}");
         }
         for bad in ["", "-1", "1__0", "_1", "1_", "0x", "a", "1.0", " 1"] {
@@ -377,10 +358,7 @@ mod tests {
     #[test]
     fn subtraction_stops_at_zero() {
         let mut a = Quantity::from(5u64);
-        assert_eq!(
-            a.sub(&Quantity::from(6u64)),
-            Err(QuantityError::InsufficientBalance)
-        );
+        assert_eq!(a.sub(&Quantity::from(6u64)), Err(QuantityError::InsufficientBalance));
         assert_eq!(a.sub_up_to(&Quantity::from(6u64)), Quantity::from(5u64));
         assert!(a.is_zero());
         assert_eq!(a.quo(&Quantity::ZERO), Err(QuantityError::Invalid));

@@ -25,11 +25,7 @@ pub struct Version {
 impl Version {
     /// A version of the three parts.
     pub const fn new(major: u16, minor: u16, patch: u16) -> Self {
-        Self {
-            major,
-            minor,
-            patch,
-        }
+        Self { major, minor, patch }
     }
 
     /// The parts packed as `major << 32 | minor << 16 | patch`.
@@ -39,11 +35,7 @@ impl Version {
 
     /// The inverse of [`Version::to_u64`].
     pub const fn from_u64(v: u64) -> Self {
-        Self {
-            major: (v >> 32) as u16,
-            minor: (v >> 16) as u16,
-            patch: v as u16,
-        }
+        Self { major: (v >> 32) as u16, minor: (v >> 16) as u16, patch: v as u16 }
     }
 }
 
@@ -68,11 +60,7 @@ impl FromStr for Version {
                 None => return Err(err()),
             }
         }
-        if given.next().is_some() {
-            Err(err())
-        } else {
-            Ok(Self::new(parts[0], parts[1], parts[2]))
-        }
+        if given.next().is_some() { Err(err()) } else { Ok(Self::new(parts[0], parts[1], parts[2])) }
     }
 }
 

@@ -61,12 +61,8 @@ fn open_store(dir: Option<&Path>) -> Result<Box<dyn StateStore>, String> {
 
 fn run_replay(args: &ReplayArgs) -> ExitCode {
     // Recorded networks may be test networks; what a replay accepts never reaches a real one.
-    let local = LocalConfig {
-        allow_debug: true,
-        allow_test_keys: true,
-        tee: VerifyOptions::mock(),
-        ..LocalConfig::default()
-    };
+    let local =
+        LocalConfig { allow_debug: true, allow_test_keys: true, tee: VerifyOptions::mock(), ..LocalConfig::default() };
     let store = match open_store(args.store.as_deref()) {
         Ok(store) => store,
         Err(e) => return fail(e),

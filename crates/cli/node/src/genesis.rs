@@ -50,7 +50,10 @@ fn check(args: &FileArgs, options: UnsafeOptions) -> Result<(), String> {
     let text = read_text(&args.file)?;
     let (doc, unknown) = Document::from_json_with_unknown(&text).map_err(|e| format!("{file}: {e}"))?;
     if let Some(path) = unknown.first() {
-        return Err(format!("{file}: unknown field {path} ({} unknown in all); remove it or correct its name", unknown.len()));
+        return Err(format!(
+            "{file}: unknown field {path} ({} unknown in all); remove it or correct its name",
+            unknown.len()
+        ));
     }
     let local = LocalConfig {
         allow_debug: options.dont_blame_oasis,
@@ -115,7 +118,11 @@ mod tests {
         refused("\"height\": 1,", "\"height\": \"one\",", &["height", "found a string"]);
         refused("\"height\": 1,", "\"height\": 1,\n  \"hight\": 1,", &["unknown field hight"]);
         refused("\"total_supply\": \"", "\"total_supply\": \"1", &["total supply"]);
-        refused("\"signature\": {\n          \"public_key\": \"", "\"signature\": {\n          \"public_key\": \"AAAA", &["registry.entities"]);
+        refused(
+            "\"signature\": {\n          \"public_key\": \"",
+            "\"signature\": {\n          \"public_key\": \"AAAA",
+            &["registry.entities"],
+        );
         refused("{\n  \"height\"", "{\n\"height\"", &["canonical form", "line 2"]);
         refused("\n}", "", &["json"]);
     }

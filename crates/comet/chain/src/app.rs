@@ -8,8 +8,7 @@ use wire_cometbft::Time;
 pub use wire_cometbft::block::Header;
 pub use wire_cometbft::keys::Address;
 pub use wire_cometbft::params::{
-    BlockParams, ConsensusParams, ConsensusParamsUpdate, EvidenceParams, ValidatorParams,
-    VersionParams,
+    BlockParams, ConsensusParams, ConsensusParamsUpdate, EvidenceParams, ValidatorParams, VersionParams,
 };
 
 /// The application can't go on; the node stops. The state on disk is that of the last commit.
@@ -342,22 +341,11 @@ pub trait Snapshots {
     /// Snapshots that this node can serve, at most ten of them are told to peers.
     fn list(&mut self) -> Result<Vec<Snapshot>, Fatal>;
     /// A chunk of a snapshot; `None` if it is not there.
-    fn load_chunk(
-        &mut self,
-        height: u64,
-        format: u32,
-        chunk: u32,
-    ) -> Result<Option<Vec<u8>>, Fatal>;
+    fn load_chunk(&mut self, height: u64, format: u32, chunk: u32) -> Result<Option<Vec<u8>>, Fatal>;
     /// Starts restoring a snapshot whose state root must be `app_hash` (from a verified header).
-    fn offer(&mut self, snapshot: &Snapshot, app_hash: &[u8])
-    -> Result<OfferSnapshotResult, Fatal>;
+    fn offer(&mut self, snapshot: &Snapshot, app_hash: &[u8]) -> Result<OfferSnapshotResult, Fatal>;
     /// Restores a chunk that `sender` gave.
-    fn apply_chunk(
-        &mut self,
-        index: u32,
-        chunk: &[u8],
-        sender: &str,
-    ) -> Result<ApplyChunkResult, Fatal>;
+    fn apply_chunk(&mut self, index: u32, chunk: &[u8], sender: &str) -> Result<ApplyChunkResult, Fatal>;
 }
 
 /// The replicated state machine that the engine drives.

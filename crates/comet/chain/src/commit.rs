@@ -79,21 +79,12 @@ pub struct TrustLevel {
 
 impl TrustLevel {
     /// One third, the default.
-    pub const ONE_THIRD: Self = Self {
-        numerator: 1,
-        denominator: 3,
-    };
+    pub const ONE_THIRD: Self = Self { numerator: 1, denominator: 3 };
 
     /// Checks that the level is within 1/3 to 1.
     pub fn validate(self) -> Result<Self, CommitError> {
-        let Self {
-            numerator,
-            denominator,
-        } = self;
-        if denominator == 0
-            || numerator > denominator
-            || u128::from(numerator) * 3 < u128::from(denominator)
-        {
+        let Self { numerator, denominator } = self;
+        if denominator == 0 || numerator > denominator || u128::from(numerator) * 3 < u128::from(denominator) {
             return Err(CommitError::TrustLevel(numerator, denominator));
         }
         Ok(self)
@@ -102,16 +93,10 @@ impl TrustLevel {
     /// Power that must be exceeded.
     fn of(self, total: i64) -> Result<i64, CommitError> {
         let unusable = CommitError::TrustLevel(self.numerator, self.denominator);
-        let (Ok(numerator), Ok(denominator)) = (
-            i64::try_from(self.numerator),
-            i64::try_from(self.denominator),
-        ) else {
+        let (Ok(numerator), Ok(denominator)) = (i64::try_from(self.numerator), i64::try_from(self.denominator)) else {
             return Err(unusable);
         };
-        total
-            .checked_mul(numerator)
-            .and_then(|product| product.checked_div(denominator))
-            .ok_or(unusable)
+        total.checked_mul(numerator).and_then(|product| product.checked_div(denominator)).ok_or(unusable)
     }
 }
 
@@ -148,44 +133,22 @@ impl PendingCommit {
 }
 
 fn enough(got: i64, needed: i64) -> Result<(), CommitError> {
-    if got > needed {
-        Ok(())
-    } else {
-        Err(CommitError::NotEnoughPower { got, needed })
-    }
+    if got > needed { Ok(()) } else { Err(CommitError::NotEnoughPower { got, needed }) }
 }
 
-fn check_frame(
-    set: &ValidatorSet,
-    block_id: &BlockId,
-    height: i64,
-    commit: &Commit,
-) -> Result<(), CommitError> {
+fn check_frame(set: &ValidatorSet, block_id: &BlockId, height: i64, commit: &Commit) -> Result<(), CommitError> {
     if set.len() != commit.signatures.len() {
-        return Err(CommitError::SignatureCount {
-            expected: set.len(),
-            got: commit.signatures.len(),
-        });
+        return Err(CommitError::SignatureCount { expected: set.len(), got: commit.signatures.len() });
     }
     if height != commit.height {
-        return Err(CommitError::Height {
-            expected: height,
-            got: commit.height,
-        });
+        return Err(CommitError::Height { expected: height, got: commit.height });
     }
-    if *block_id != commit.block_id {
-        Err(CommitError::BlockId)
-    } else {
-        Ok(())
-    }
+    if *block_id != commit.block_id { Err(CommitError::BlockId) } else { Ok(()) }
 }
 
 fn claim(chain_id: &str, commit: &Commit, index: usize, key: [u8; 32]) -> Claim {
     let sign_bytes = commit.sign_bytes(chain_id, index).unwrap_or_default();
-    let signature = commit
-        .signatures
-        .get(index)
-        .map_or(&[][..], |entry| &entry.signature);
+    let signature = commit.signatures.get(index).map_or(&[][..], |entry| &entry.signature);
     Claim::new(index, key, &sign_bytes, signature)
 }
 
@@ -214,10 +177,7 @@ pub fn check_full(
             power += validator.voting_power;
         }
     }
-    Ok(PendingCommit {
-        claims,
-        verdict: enough(power, set.two_thirds()),
-    })
+    Ok(PendingCommit { claims, verdict: enough(power, set.two_thirds()) })
 }
 
 /// Which entries of a commit count for a light check.
@@ -262,10 +222,7 @@ pub fn check_light(
             break;
         }
     }
-    Ok(PendingCommit {
-        claims,
-        verdict: enough(power, needed),
-    })
+    Ok(PendingCommit { claims, verdict: enough(power, needed) })
 }
 
 /// The light check by another height's set: entries belong to validators by address, those of unknown validators are
@@ -278,13 +235,8 @@ pub fn check_light_trusting(
     scope: Scope,
 ) -> Result<PendingCommit, CommitError> {
     let needed = level.of(set.total_voting_power())?;
-    let places: BTreeMap<&[u8], usize> = set
-        .validators()
-        .iter()
-        .enumerate()
-        .rev()
-        .map(|(place, v)| (&v.address.0[..], place))
-        .collect();
+    let places: BTreeMap<&[u8], usize> =
+        set.validators().iter().enumerate().rev().map(|(place, v)| (&v.address.0[..], place)).collect();
     let mut seen: BTreeMap<usize, usize> = BTreeMap::new();
     let mut claims = Vec::new();
     let mut power = 0i64;
@@ -299,15 +251,8 @@ pub fn check_light_trusting(
             continue;
         };
         if let Some(first) = seen.insert(place, index) {
-            let double = CommitError::DoubleVote {
-                address: validator.address,
-                first,
-                second: index,
-            };
-            return Ok(PendingCommit {
-                claims,
-                verdict: Err(double),
-            });
+            let double = CommitError::DoubleVote { address: validator.address, first, second: index };
+            return Ok(PendingCommit { claims, verdict: Err(double) });
         }
         claims.push(claim(chain_id, commit, index, validator.pub_key));
         power += validator.voting_power;
@@ -315,10 +260,7 @@ pub fn check_light_trusting(
             break;
         }
     }
-    Ok(PendingCommit {
-        claims,
-        verdict: enough(power, needed),
-    })
+    Ok(PendingCommit { claims, verdict: enough(power, needed) })
 }
 
 /// [`check_full`] with its signatures checked at once.
@@ -361,20 +303,14 @@ pub fn verify_light_trusting(
 /// Votes for no block count, absent ones do not. Sorted by time, the first vote counts at which half of the power of
 /// these votes (rounded down), less the powers before, is at most the vote's own.
 pub fn median_time(commit: &Commit, set: &ValidatorSet) -> Result<Time, CommitError> {
-    let powers: BTreeMap<&[u8], i64> = set
-        .validators()
-        .iter()
-        .map(|v| (&v.address.0[..], v.voting_power))
-        .collect();
+    let powers: BTreeMap<&[u8], i64> = set.validators().iter().map(|v| (&v.address.0[..], v.voting_power)).collect();
     let mut times = Vec::with_capacity(commit.signatures.len());
     let mut total = 0i64;
     for (index, entry) in commit.signatures.iter().enumerate() {
         if entry.is_absent() {
             continue;
         }
-        let power = *powers
-            .get(entry.validator_address.as_slice())
-            .ok_or(CommitError::UnknownValidator(index))?;
+        let power = *powers.get(entry.validator_address.as_slice()).ok_or(CommitError::UnknownValidator(index))?;
         total = total.saturating_add(power);
         times.push((entry.timestamp, power));
     }

@@ -34,8 +34,7 @@ pub fn compare(verified: &LightBlock, witness: &LightBlock) -> Comparison {
 /// Compares a verified block with the newest block of a witness that is not that far: the witness cannot have a later
 /// time at a lower height.
 pub fn conflicts_by_time(verified: &LightBlock, witness_latest: &LightBlock) -> bool {
-    witness_latest.height() < verified.height()
-        && witness_latest.header.time >= verified.header.time
+    witness_latest.height() < verified.height() && witness_latest.header.time >= verified.header.time
 }
 
 /// Why an examination ended without finding where the chains part.
@@ -95,24 +94,12 @@ pub struct TraceExamination {
 
 impl TraceExamination {
     /// Examines `trace` with the source's `target`, which conflicts with the trace's end.
-    pub fn new(
-        trace: Vec<LightBlock>,
-        target: LightBlock,
-        policy: Policy,
-    ) -> Result<Self, ExamineError> {
+    pub fn new(trace: Vec<LightBlock>, target: LightBlock, policy: Policy) -> Result<Self, ExamineError> {
         match trace.first() {
             Some(first) if first.height() <= target.height() => {}
             _ => return Err(ExamineError::Target(target.height())),
         }
-        Ok(Self {
-            policy,
-            trace,
-            target,
-            at: 0,
-            verified: None,
-            source_trace: Vec::new(),
-            bisection: None,
-        })
+        Ok(Self { policy, trace, target, at: 0, verified: None, source_trace: Vec::new(), bisection: None })
     }
 
     /// Goes on until the chains part or a block of the source is needed.
@@ -155,15 +142,9 @@ impl TraceExamination {
         let verified = self.verified.clone().ok_or(ExamineError::TrustedDiffers)?;
         if verified.height() == self.target.height() {
             let source_trace = std::mem::take(&mut self.source_trace);
-            return Ok(Some(Divergence {
-                source_trace,
-                divergent: block,
-            }));
+            return Ok(Some(Divergence { source_trace, divergent: block }));
         }
-        self.bisection = Some((
-            Bisection::new(verified, self.target.clone(), self.policy),
-            self.target.clone(),
-        ));
+        self.bisection = Some((Bisection::new(verified, self.target.clone(), self.policy), self.target.clone()));
         Ok(None)
     }
 
@@ -181,11 +162,7 @@ impl TraceExamination {
     /// Takes the source's block at this place of the trace.
     fn take(&mut self, block: LightBlock) -> Result<(), ExamineError> {
         let Some(verified) = self.verified.clone() else {
-            if self
-                .trace
-                .first()
-                .is_none_or(|first| first.header.hash() != block.header.hash())
-            {
+            if self.trace.first().is_none_or(|first| first.header.hash() != block.header.hash()) {
                 return Err(ExamineError::TrustedDiffers);
             }
             self.verified = Some(block);
@@ -201,10 +178,7 @@ impl TraceExamination {
         let block = self.trace.get(self.at).ok_or(ExamineError::NoDivergence)?;
         if reached.header.hash() != block.header.hash() {
             let source_trace = std::mem::take(&mut self.source_trace);
-            return Ok(Some(Divergence {
-                source_trace,
-                divergent: block.clone(),
-            }));
+            return Ok(Some(Divergence { source_trace, divergent: block.clone() }));
         }
         self.verified = Some(reached);
         self.at += 1;
@@ -218,15 +192,9 @@ pub fn attack_evidence(
     trusted: &LightBlock,
     common: &LightBlock,
 ) -> Result<LightClientAttackEvidence, VerifyError> {
-    let mut evidence = LightClientAttackEvidence {
-        conflicting_block: Some(conflicting.to_wire()),
-        ..Default::default()
-    };
-    let base = if evidence.conflicting_header_is_invalid(&trusted.header) {
-        common
-    } else {
-        trusted
-    };
+    let mut evidence =
+        LightClientAttackEvidence { conflicting_block: Some(conflicting.to_wire()), ..Default::default() };
+    let base = if evidence.conflicting_header_is_invalid(&trusted.header) { common } else { trusted };
     evidence.common_height = base.height();
     evidence.timestamp = base.header.time;
     evidence.total_voting_power = base.validators.total_voting_power();

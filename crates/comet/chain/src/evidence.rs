@@ -4,9 +4,7 @@
 
 use wire_cometbft::Time;
 use wire_cometbft::block::{Commit, Header, SignedHeader};
-use wire_cometbft::evidence::{
-    DuplicateVoteEvidence, Evidence, EvidenceError, EvidenceSum, LightClientAttackEvidence,
-};
+use wire_cometbft::evidence::{DuplicateVoteEvidence, Evidence, EvidenceError, EvidenceSum, LightClientAttackEvidence};
 use wire_cometbft::keys::Address;
 use wire_cometbft::vote::Vote;
 
@@ -104,19 +102,12 @@ pub enum VerifyError {
 }
 
 /// Checks evidence against the state and the stored chain.
-pub fn verify(
-    evidence: &Evidence,
-    state: &State,
-    source: &dyn EvidenceSource,
-) -> Result<(), VerifyError> {
+pub fn verify(evidence: &Evidence, state: &State, source: &dyn EvidenceSource) -> Result<(), VerifyError> {
     evidence.validate_basic()?;
     let height = evidence.height();
     let header = load(source.header(height), "header", height)?;
     if evidence.time() != header.time {
-        return Err(VerifyError::Time {
-            expected: header.time,
-            got: evidence.time(),
-        });
+        return Err(VerifyError::Time { expected: header.time, got: evidence.time() });
     }
     if is_expired(state, height, header.time) {
         return Err(VerifyError::Expired(height));
@@ -129,10 +120,7 @@ pub fn verify(
         Some(EvidenceSum::LightClientAttack(attack)) => {
             let commit = load(source.commit(height), "commit", height)?;
             let common_validators = load(source.validators(height), "validators", height)?;
-            let common = SignedHeader {
-                header: Some(header),
-                commit: Some(commit),
-            };
+            let common = SignedHeader { header: Some(header), commit: Some(commit) };
             let trusted = trusted_header(attack, &common, source)?;
             verify_light_client_attack(attack, &common, &trusted, &common_validators)
         }
@@ -147,27 +135,15 @@ pub fn is_expired(state: &State, height: i64, time: Time) -> bool {
         && state.last_block_height.saturating_sub(height) > params.max_age_num_blocks
 }
 
-fn load<T>(
-    loaded: Result<Option<T>, SourceError>,
-    what: &'static str,
-    height: i64,
-) -> Result<T, VerifyError> {
-    loaded
-        .map_err(VerifyError::Source)?
-        .ok_or(VerifyError::Missing { what, height })
+fn load<T>(loaded: Result<Option<T>, SourceError>, what: &'static str, height: i64) -> Result<T, VerifyError> {
+    loaded.map_err(VerifyError::Source)?.ok_or(VerifyError::Missing { what, height })
 }
 
-fn signed_header(
-    source: &dyn EvidenceSource,
-    height: i64,
-) -> Result<Option<SignedHeader>, VerifyError> {
+fn signed_header(source: &dyn EvidenceSource, height: i64) -> Result<Option<SignedHeader>, VerifyError> {
     let header = source.header(height).map_err(VerifyError::Source)?;
     let commit = source.commit(height).map_err(VerifyError::Source)?;
     Ok(match (header, commit) {
-        (Some(header), Some(commit)) => Some(SignedHeader {
-            header: Some(header),
-            commit: Some(commit),
-        }),
+        (Some(header), Some(commit)) => Some(SignedHeader { header: Some(header), commit: Some(commit) }),
         _ => None,
     })
 }
@@ -178,9 +154,7 @@ fn trusted_header(
     common: &SignedHeader,
     source: &dyn EvidenceSource,
 ) -> Result<SignedHeader, VerifyError> {
-    let conflicting = attack
-        .conflicting_header()
-        .ok_or(EvidenceError::Missing("conflicting header"))?;
+    let conflicting = attack.conflicting_header().ok_or(EvidenceError::Missing("conflicting header"))?;
     if attack.common_height == conflicting.height {
         return Ok(common.clone());
     }
@@ -188,30 +162,16 @@ fn trusted_header(
         return Ok(trusted);
     }
     let latest = source.latest_height();
-    let trusted = signed_header(source, latest)?.ok_or(VerifyError::Missing {
-        what: "signed header",
-        height: latest,
-    })?;
-    if trusted
-        .header
-        .as_ref()
-        .is_some_and(|header| header.time < conflicting.time)
-    {
+    let trusted =
+        signed_header(source, latest)?.ok_or(VerifyError::Missing { what: "signed header", height: latest })?;
+    if trusted.header.as_ref().is_some_and(|header| header.time < conflicting.time) {
         return Err(VerifyError::LatestTooOld);
     }
     Ok(trusted)
 }
 
 fn check_power(what: &'static str, expected: i64, got: i64) -> Result<(), VerifyError> {
-    if expected == got {
-        Ok(())
-    } else {
-        Err(VerifyError::Power {
-            what,
-            expected,
-            got,
-        })
-    }
+    if expected == got { Ok(()) } else { Err(VerifyError::Power { what, expected, got }) }
 }
 
 /// Checks that one validator of `set` signed two votes for different blocks in one round.
@@ -225,36 +185,17 @@ pub fn verify_duplicate_vote(
         let address = Address::from_slice(&a.validator_address).unwrap_or_default();
         return Err(VerifyError::NotValidator(address.to_string()));
     };
-    let alike = |vote: &Vote| {
-        (
-            vote.height,
-            vote.round,
-            vote.kind,
-            vote.validator_address.clone(),
-        )
-    };
+    let alike = |vote: &Vote| (vote.height, vote.round, vote.kind, vote.validator_address.clone());
     if alike(a) != alike(b) {
         return Err(VerifyError::UnlikeVotes);
     }
     if a.block_id == b.block_id {
         return Err(VerifyError::SameBlock);
     }
-    check_power(
-        "validator power",
-        validator.voting_power,
-        evidence.validator_power,
-    )?;
-    check_power(
-        "total voting power",
-        set.total_voting_power(),
-        evidence.total_voting_power,
-    )?;
+    check_power("validator power", validator.voting_power, evidence.validator_power)?;
+    check_power("total voting power", set.total_voting_power(), evidence.total_voting_power)?;
     for (name, vote) in [("a", a), ("b", b)] {
-        if !signature::verify(
-            &validator.pub_key,
-            &vote.sign_bytes(chain_id),
-            &vote.signature,
-        ) {
+        if !signature::verify(&validator.pub_key, &vote.sign_bytes(chain_id), &vote.signature) {
             return Err(VerifyError::Signature(name));
         }
     }
@@ -270,11 +211,7 @@ pub fn new_duplicate_vote(
 ) -> Option<DuplicateVoteEvidence> {
     let (_, validator) = set.find_bytes(&first.validator_address)?;
     let in_order = first.block_id.key() < second.block_id.key();
-    let (vote_a, vote_b) = if in_order {
-        (first, second)
-    } else {
-        (second, first)
-    };
+    let (vote_a, vote_b) = if in_order { (first, second) } else { (second, first) };
     Some(DuplicateVoteEvidence {
         total_voting_power: set.total_voting_power(),
         validator_power: validator.voting_power,
@@ -300,44 +237,22 @@ pub fn verify_light_client_attack(
     trusted: &SignedHeader,
     common_validators: &ValidatorSet,
 ) -> Result<(), VerifyError> {
-    let block = evidence
-        .conflicting_block
-        .as_ref()
-        .ok_or(EvidenceError::Missing("conflicting block"))?;
-    let signed = block
-        .signed_header
-        .as_ref()
-        .ok_or(EvidenceError::Missing("conflicting header"))?;
+    let block = evidence.conflicting_block.as_ref().ok_or(EvidenceError::Missing("conflicting block"))?;
+    let signed = block.signed_header.as_ref().ok_or(EvidenceError::Missing("conflicting header"))?;
     let (header, commit) = halves(signed)?;
     let (common_header, _) = halves(common)?;
     let (trusted_header, _) = halves(trusted)?;
-    let wire_set = block
-        .validator_set
-        .as_ref()
-        .ok_or(EvidenceError::Missing("conflicting validators"))?;
+    let wire_set = block.validator_set.as_ref().ok_or(EvidenceError::Missing("conflicting validators"))?;
     let set = ValidatorSet::from_wire(wire_set)?;
     let chain_id = &trusted_header.chain_id;
 
     if common_header.height != header.height {
         let all = Scope::AllSignatures;
-        verify_light_trusting(
-            common_validators,
-            chain_id,
-            commit,
-            TrustLevel::ONE_THIRD,
-            all,
-        )?;
+        verify_light_trusting(common_validators, chain_id, commit, TrustLevel::ONE_THIRD, all)?;
     } else if evidence.conflicting_header_is_invalid(trusted_header) {
         return Err(VerifyError::NotDerived);
     }
-    verify_light(
-        &set,
-        chain_id,
-        &commit.block_id,
-        header.height,
-        commit,
-        Scope::AllSignatures,
-    )?;
+    verify_light(&set, chain_id, &commit.block_id, header.height, commit, Scope::AllSignatures)?;
     let total = common_validators.total_voting_power();
     check_power("total voting power", total, evidence.total_voting_power)?;
     if header.height > trusted_header.height && header.time > trusted_header.time {
@@ -364,14 +279,8 @@ fn check_byzantine_validators(
     let same = expected
         .iter()
         .zip(&evidence.byzantine_validators)
-        .all(|(expected, named)| {
-            named.address == expected.address.0 && named.voting_power == expected.voting_power
-        });
-    if same {
-        Ok(())
-    } else {
-        Err(VerifyError::ByzantineValidators)
-    }
+        .all(|(expected, named)| named.address == expected.address.0 && named.voting_power == expected.voting_power);
+    if same { Ok(()) } else { Err(VerifyError::ByzantineValidators) }
 }
 
 /// The validators at fault, by power: for a header that could not be, those of the common set that signed it; for a
@@ -382,40 +291,24 @@ pub fn byzantine_validators(
     trusted: &SignedHeader,
 ) -> Result<Vec<Validator>, VerifyError> {
     let (trusted_header, trusted_commit) = halves(trusted)?;
-    let block = evidence
-        .conflicting_block
-        .as_ref()
-        .ok_or(EvidenceError::Missing("conflicting block"))?;
-    let signed = block
-        .signed_header
-        .as_ref()
-        .ok_or(EvidenceError::Missing("conflicting header"))?;
+    let block = evidence.conflicting_block.as_ref().ok_or(EvidenceError::Missing("conflicting block"))?;
+    let signed = block.signed_header.as_ref().ok_or(EvidenceError::Missing("conflicting header"))?;
     let (_, commit) = halves(signed)?;
     let mut at_fault = Vec::new();
     if evidence.conflicting_header_is_invalid(trusted_header) {
-        let signers = commit
-            .signatures
-            .iter()
-            .filter(|entry| entry.is_for_block());
+        let signers = commit.signatures.iter().filter(|entry| entry.is_for_block());
         at_fault.extend(
-            signers
-                .filter_map(|entry| common_validators.find_bytes(&entry.validator_address))
-                .map(|(_, v)| v.clone()),
+            signers.filter_map(|entry| common_validators.find_bytes(&entry.validator_address)).map(|(_, v)| v.clone()),
         );
     } else if trusted_commit.round == commit.round {
-        let wire_set = block
-            .validator_set
-            .as_ref()
-            .ok_or(EvidenceError::Missing("conflicting validators"))?;
+        let wire_set = block.validator_set.as_ref().ok_or(EvidenceError::Missing("conflicting validators"))?;
         let set = ValidatorSet::from_wire(wire_set)?;
         for (ours, theirs) in commit.signatures.iter().zip(&trusted_commit.signatures) {
             if ours.is_absent() || theirs.is_absent() {
                 continue;
             }
             // An address that is not in the set makes the reference panic.
-            let (_, validator) = set
-                .find_bytes(&ours.validator_address)
-                .ok_or(VerifyError::ByzantineValidators)?;
+            let (_, validator) = set.find_bytes(&ours.validator_address).ok_or(VerifyError::ByzantineValidators)?;
             at_fault.push(validator.clone());
         }
     }

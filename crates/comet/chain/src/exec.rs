@@ -9,18 +9,15 @@ use wire_cometbft::keys::{Address, PublicKey};
 use wire_cometbft::merkle::Hash;
 
 use crate::app::{
-    BlockResults, Event, EventAttribute, LastCommitInfo, Misbehavior, MisbehaviorKind,
-    ProposedBlock, TxResult, ValidatorUpdate, VoteInfo,
+    BlockResults, Event, EventAttribute, LastCommitInfo, Misbehavior, MisbehaviorKind, ProposedBlock, TxResult,
+    ValidatorUpdate, VoteInfo,
 };
 use crate::commit::CommitError;
 use crate::validators::ValidatorSet;
 
 /// Who signed the last block: validators of the height before in order, and whether their vote (for the block or for
 /// none) is there. Empty for the first block.
-pub fn last_commit_info(
-    commit: &Commit,
-    last_validators: &ValidatorSet,
-) -> Result<LastCommitInfo, CommitError> {
+pub fn last_commit_info(commit: &Commit, last_validators: &ValidatorSet) -> Result<LastCommitInfo, CommitError> {
     if commit.signatures.len() != last_validators.len() {
         let (expected, got) = (last_validators.len(), commit.signatures.len());
         return Err(CommitError::SignatureCount { expected, got });
@@ -35,10 +32,7 @@ pub fn last_commit_info(
             signed_last_block: !entry.is_absent(),
         })
         .collect();
-    Ok(LastCommitInfo {
-        round: commit.round,
-        votes,
-    })
+    Ok(LastCommitInfo { round: commit.round, votes })
 }
 
 /// What the application is told of evidence: one item per validator at fault.
@@ -60,19 +54,14 @@ pub fn misbehavior(evidence: &[Evidence]) -> Vec<Misbehavior> {
                 });
             }
             Some(EvidenceSum::LightClientAttack(attack)) => {
-                items.extend(
-                    attack
-                        .byzantine_validators
-                        .iter()
-                        .map(|validator| Misbehavior {
-                            kind: MisbehaviorKind::LightClientAttack,
-                            address: Address::from_slice(&validator.address).unwrap_or_default(),
-                            power: validator.voting_power,
-                            height: attack.common_height,
-                            time: attack.timestamp,
-                            total_voting_power: attack.total_voting_power,
-                        }),
-                );
+                items.extend(attack.byzantine_validators.iter().map(|validator| Misbehavior {
+                    kind: MisbehaviorKind::LightClientAttack,
+                    address: Address::from_slice(&validator.address).unwrap_or_default(),
+                    power: validator.voting_power,
+                    height: attack.common_height,
+                    time: attack.timestamp,
+                    total_voting_power: attack.total_voting_power,
+                }));
             }
             None => {}
         }
@@ -101,14 +90,11 @@ pub fn proposed_block(
     let last_commit = if header.height == initial_height {
         LastCommitInfo::default()
     } else {
-        let commit = block
-            .last_commit
-            .as_ref()
-            .ok_or(BasicError::Missing("last commit"))?;
+        let commit = block.last_commit.as_ref().ok_or(BasicError::Missing("last commit"))?;
         last_commit_info(commit, last_validators)?
     };
-    let proposer_address = Address::from_slice(&header.proposer_address)
-        .ok_or(BasicError::AddressSize(header.proposer_address.len()))?;
+    let proposer_address =
+        Address::from_slice(&header.proposer_address).ok_or(BasicError::AddressSize(header.proposer_address.len()))?;
     Ok(ProposedBlock {
         hash: block.hash().map_or_else(Vec::new, |hash| hash.to_vec()),
         header: header.clone(),
@@ -185,9 +171,7 @@ pub fn results_to_wire(results: &BlockResults) -> wire::AbciResponses {
             consensus_param_updates: results.consensus_param_updates.clone(),
             events: events_to_wire(&results.end_events),
         }),
-        begin_block: Some(wire::BeginBlock {
-            events: events_to_wire(&results.begin_events),
-        }),
+        begin_block: Some(wire::BeginBlock { events: events_to_wire(&results.begin_events) }),
     }
 }
 
@@ -204,21 +188,14 @@ pub fn results_from_wire(responses: wire::AbciResponses) -> Option<BlockResults>
         codespace: result.codespace,
     };
     let update = |update: wire::ValidatorUpdate| {
-        Some(ValidatorUpdate {
-            pub_key: update.pub_key.as_ed25519()?,
-            power: update.power,
-        })
+        Some(ValidatorUpdate { pub_key: update.pub_key.as_ed25519()?, power: update.power })
     };
     let end_block = responses.end_block.unwrap_or_default();
     Some(BlockResults {
         begin_events: events_from_wire(responses.begin_block.unwrap_or_default().events),
         tx_results: responses.deliver_txs.into_iter().map(tx).collect(),
         end_events: events_from_wire(end_block.events),
-        validator_updates: end_block
-            .validator_updates
-            .into_iter()
-            .map(update)
-            .collect::<Option<_>>()?,
+        validator_updates: end_block.validator_updates.into_iter().map(update).collect::<Option<_>>()?,
         consensus_param_updates: end_block.consensus_param_updates,
     })
 }

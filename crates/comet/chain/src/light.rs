@@ -6,9 +6,7 @@
 use std::future::Future;
 use std::pin::Pin;
 
-use wire_cometbft::block::{
-    BasicError, Commit, Header, LightBlock as WireLightBlock, SignedHeader,
-};
+use wire_cometbft::block::{BasicError, Commit, Header, LightBlock as WireLightBlock, SignedHeader};
 use wire_cometbft::evidence::Evidence;
 use wire_cometbft::{Duration, Time};
 
@@ -45,10 +43,7 @@ pub enum ProviderError {
 /// Where light blocks come from and evidence goes to.
 pub trait LightBlockProvider: Send + Sync {
     /// A light block; height 0 means the newest. What comes back is untrusted until [`verify`] accepted it.
-    fn light_block(
-        &self,
-        height: Height,
-    ) -> BoxFuture<'_, Result<UntrustedLightBlock, ProviderError>>;
+    fn light_block(&self, height: Height) -> BoxFuture<'_, Result<UntrustedLightBlock, ProviderError>>;
     /// Hands over evidence of an attack.
     fn report(&self, evidence: Evidence) -> BoxFuture<'_, Result<(), ProviderError>>;
 }
@@ -151,18 +146,10 @@ impl UntrustedLightBlock {
     pub fn check(&self, chain_id: &str, height: Height) -> Result<LightBlock, LightError> {
         let (header, commit, validators) = self.0.validate_basic(chain_id)?;
         if height != 0 && header.height != height {
-            return Err(InvalidHeader::OtherHeight {
-                wanted: height,
-                got: header.height,
-            }
-            .into());
+            return Err(InvalidHeader::OtherHeight { wanted: height, got: header.height }.into());
         }
         let validators = ValidatorSet::from_wire(validators)?;
-        Ok(LightBlock {
-            header: header.clone(),
-            commit: commit.clone(),
-            validators,
-        })
+        Ok(LightBlock { header: header.clone(), commit: commit.clone(), validators })
     }
 }
 
@@ -174,18 +161,12 @@ impl LightBlock {
 
     /// Header and commit as a message.
     pub fn signed_header(&self) -> SignedHeader {
-        SignedHeader {
-            header: Some(self.header.clone()),
-            commit: Some(self.commit.clone()),
-        }
+        SignedHeader { header: Some(self.header.clone()), commit: Some(self.commit.clone()) }
     }
 
     /// The message, without the sum of powers.
     pub fn to_wire(&self) -> WireLightBlock {
-        WireLightBlock {
-            signed_header: Some(self.signed_header()),
-            validator_set: Some(self.validators.to_wire()),
-        }
+        WireLightBlock { signed_header: Some(self.signed_header()), validator_set: Some(self.validators.to_wire()) }
     }
 }
 
@@ -203,11 +184,7 @@ pub struct Policy {
 impl Policy {
     /// The reference's defaults for a trusting period: 10 s of drift, one third.
     pub const fn new(trusting_period: Duration) -> Self {
-        Self {
-            trusting_period,
-            max_clock_drift: Duration::from_secs(10),
-            trust_level: TrustLevel::ONE_THIRD,
-        }
+        Self { trusting_period, max_clock_drift: Duration::from_secs(10), trust_level: TrustLevel::ONE_THIRD }
     }
 }
 
@@ -216,22 +193,15 @@ pub fn is_expired(header: &Header, trusting_period: Duration, now: Time) -> bool
     header.time.unix_nanos() + i128::from(trusting_period.nanos()) <= now.unix_nanos()
 }
 
-fn check_new(
-    trusted: &LightBlock,
-    new: &LightBlock,
-    policy: &Policy,
-    now: Time,
-) -> Result<(), LightError> {
-    new.signed_header()
-        .validate_basic(&trusted.header.chain_id)?;
+fn check_new(trusted: &LightBlock, new: &LightBlock, policy: &Policy, now: Time) -> Result<(), LightError> {
+    new.signed_header().validate_basic(&trusted.header.chain_id)?;
     if new.height() <= trusted.height() {
         return Err(InvalidHeader::Height(new.height()).into());
     }
     if new.header.time <= trusted.header.time {
         return Err(InvalidHeader::TimeOrder(new.header.time).into());
     }
-    if new.header.time.unix_nanos() >= now.unix_nanos() + i128::from(policy.max_clock_drift.nanos())
-    {
+    if new.header.time.unix_nanos() >= now.unix_nanos() + i128::from(policy.max_clock_drift.nanos()) {
         return Err(InvalidHeader::Future(new.header.time).into());
     }
     if new.header.validators_hash != new.validators.hash() {
@@ -242,45 +212,23 @@ fn check_new(
 
 fn check_age(trusted: &LightBlock, policy: &Policy, now: Time) -> Result<(), LightError> {
     if is_expired(&trusted.header, policy.trusting_period, now) {
-        return Err(LightError::Expired {
-            at: trusted.header.time.saturating_add(policy.trusting_period),
-            now,
-        });
+        return Err(LightError::Expired { at: trusted.header.time.saturating_add(policy.trusting_period), now });
     }
     Ok(())
 }
 
 fn check_own_commit(trusted: &LightBlock, new: &LightBlock) -> Result<(), LightError> {
-    let LightBlock {
-        header,
-        commit,
-        validators,
-    } = new;
+    let LightBlock { header, commit, validators } = new;
     let chain_id = &trusted.header.chain_id;
-    verify_light(
-        validators,
-        chain_id,
-        &commit.block_id,
-        header.height,
-        commit,
-        Scope::Enough,
-    )
-    .map_err(|error| InvalidHeader::Commit(error).into())
+    verify_light(validators, chain_id, &commit.block_id, header.height, commit, Scope::Enough)
+        .map_err(|error| InvalidHeader::Commit(error).into())
 }
 
 /// Checks the header right after a trusted one: its validators are those the trusted header named, and two thirds
 /// signed it.
-pub fn verify_adjacent(
-    trusted: &LightBlock,
-    new: &LightBlock,
-    policy: &Policy,
-    now: Time,
-) -> Result<(), LightError> {
+pub fn verify_adjacent(trusted: &LightBlock, new: &LightBlock, policy: &Policy, now: Time) -> Result<(), LightError> {
     if trusted.height().checked_add(1) != Some(new.height()) {
-        return Err(LightError::Adjacency {
-            trusted: trusted.height(),
-            untrusted: new.height(),
-        });
+        return Err(LightError::Adjacency { trusted: trusted.height(), untrusted: new.height() });
     }
     check_age(trusted, policy, now)?;
     check_new(trusted, new, policy, now)?;
@@ -298,35 +246,22 @@ pub fn verify_non_adjacent(
     now: Time,
 ) -> Result<(), LightError> {
     if trusted.height().checked_add(1) == Some(new.height()) {
-        return Err(LightError::Adjacency {
-            trusted: trusted.height(),
-            untrusted: new.height(),
-        });
+        return Err(LightError::Adjacency { trusted: trusted.height(), untrusted: new.height() });
     }
     check_age(trusted, policy, now)?;
     check_new(trusted, new, policy, now)?;
     let chain_id = &trusted.header.chain_id;
-    verify_light_trusting(
-        &trusted.validators,
-        chain_id,
-        &new.commit,
-        policy.trust_level,
-        Scope::Enough,
-    )
-    .map_err(|error| match error {
-        CommitError::NotEnoughPower { got, needed } => LightError::CantBeTrusted { got, needed },
-        other => LightError::Trusting(other),
-    })?;
+    verify_light_trusting(&trusted.validators, chain_id, &new.commit, policy.trust_level, Scope::Enough).map_err(
+        |error| match error {
+            CommitError::NotEnoughPower { got, needed } => LightError::CantBeTrusted { got, needed },
+            other => LightError::Trusting(other),
+        },
+    )?;
     check_own_commit(trusted, new)
 }
 
 /// Checks a header above a trusted one.
-pub fn verify(
-    trusted: &LightBlock,
-    new: &LightBlock,
-    policy: &Policy,
-    now: Time,
-) -> Result<(), LightError> {
+pub fn verify(trusted: &LightBlock, new: &LightBlock, policy: &Policy, now: Time) -> Result<(), LightError> {
     if trusted.height().checked_add(1) == Some(new.height()) {
         verify_adjacent(trusted, new, policy, now)
     } else {
@@ -388,19 +323,13 @@ pub struct Bisection {
 impl Bisection {
     /// Starts from a trusted block towards a target above it.
     pub fn new(trusted: LightBlock, target: LightBlock, policy: Policy) -> Self {
-        Self {
-            policy,
-            trace: vec![trusted],
-            pending: vec![target],
-            depth: 0,
-        }
+        Self { policy, trace: vec![trusted], pending: vec![target], depth: 0 }
     }
 
     /// Goes on until the target is trusted or a block is needed.
     pub fn step(&mut self, now: Time) -> Result<Step, BisectionError> {
         loop {
-            let (Some(verified), Some(next)) = (self.trace.last(), self.pending.get(self.depth))
-            else {
+            let (Some(verified), Some(next)) = (self.trace.last(), self.pending.get(self.depth)) else {
                 return Ok(Step::Done(self.trace.clone()));
             };
             match verify(verified, next, &self.policy, now) {
@@ -409,9 +338,7 @@ impl Bisection {
                     self.trace.extend(reached);
                     self.depth = 0;
                 }
-                Err(LightError::CantBeTrusted { .. }) if self.depth + 1 < self.pending.len() => {
-                    self.depth += 1
-                }
+                Err(LightError::CantBeTrusted { .. }) if self.depth + 1 < self.pending.len() => self.depth += 1,
                 Err(LightError::CantBeTrusted { .. }) => {
                     let gap = next.height() - verified.height();
                     // Heights are positive, so the product fits 128 bits and the quotient 64.
@@ -419,11 +346,7 @@ impl Bisection {
                     return Ok(Step::Fetch(verified.height() + step));
                 }
                 Err(source) => {
-                    return Err(BisectionError {
-                        from: verified.height(),
-                        to: next.height(),
-                        source,
-                    });
+                    return Err(BisectionError { from: verified.height(), to: next.height(), source });
                 }
             }
         }

@@ -22,20 +22,13 @@ pub struct Claim {
 impl Claim {
     /// Claim that `key` signed `sign_bytes`.
     pub fn new(index: usize, key: [u8; 32], sign_bytes: &[u8], signature: &[u8]) -> Self {
-        Self {
-            index,
-            key,
-            digest: signing_digest(sign_bytes),
-            signature: signature.try_into().ok(),
-        }
+        Self { index, key, digest: signing_digest(sign_bytes), signature: signature.try_into().ok() }
     }
 }
 
 /// Checks one signature of `sign_bytes`.
 pub fn verify(key: &[u8; 32], sign_bytes: &[u8], signature: &[u8]) -> bool {
-    signature
-        .try_into()
-        .is_ok_and(|signature| ed25519::verify(key, &signing_digest(sign_bytes), signature))
+    signature.try_into().is_ok_and(|signature| ed25519::verify(key, &signing_digest(sign_bytes), signature))
 }
 
 /// Checks many signatures together; one verdict for each.

@@ -3,9 +3,7 @@
 //! Reference: `cometbft:state/{state,validation,execution}.go`.
 
 use wire_cometbft::Time;
-use wire_cometbft::block::{
-    BLOCK_PROTOCOL, BasicError, Block, BlockId, Commit, ConsensusVersion, Data, Header,
-};
+use wire_cometbft::block::{BLOCK_PROTOCOL, BasicError, Block, BlockId, Commit, ConsensusVersion, Data, Header};
 use wire_cometbft::codec::Message;
 use wire_cometbft::evidence::{Evidence, EvidenceList};
 use wire_cometbft::keys::{ADDRESS_SIZE, Address};
@@ -134,10 +132,7 @@ impl State {
     ) -> Result<Self, UpdateError> {
         consensus_params.validate_basic()?;
         let mut state = Self {
-            version: ConsensusVersion {
-                block: BLOCK_PROTOCOL,
-                app: consensus_params.version.app,
-            },
+            version: ConsensusVersion { block: BLOCK_PROTOCOL, app: consensus_params.version.app },
             chain_id,
             initial_height,
             last_block_height: 0,
@@ -174,9 +169,7 @@ impl State {
         } else if self.validators.is_empty() {
             return Err(UpdateError::NoValidators);
         }
-        self.consensus_params = self
-            .consensus_params
-            .updated(&result.consensus_param_updates);
+        self.consensus_params = self.consensus_params.updated(&result.consensus_param_updates);
         self.consensus_params.validate_basic()?;
         self.version.app = self.consensus_params.version.app;
         self.last_results_hash = merkle::root::<&[u8]>(&[]).to_vec();
@@ -185,11 +178,7 @@ impl State {
 
     /// Height of the next block.
     pub fn next_height(&self) -> i64 {
-        if self.last_block_height == 0 {
-            self.initial_height
-        } else {
-            self.last_block_height.saturating_add(1)
-        }
+        if self.last_block_height == 0 { self.initial_height } else { self.last_block_height.saturating_add(1) }
     }
 
     /// Checks a block but for the signatures of its last commit, which are returned to be checked (none for the first
@@ -197,10 +186,7 @@ impl State {
     pub fn check_block(&self, block: &Block) -> Result<Option<PendingCommit>, BlockError> {
         block.validate_basic()?;
         self.check_header(&block.header)?;
-        let last_commit = block
-            .last_commit
-            .as_ref()
-            .ok_or(BasicError::Missing("last commit"))?;
+        let last_commit = block.last_commit.as_ref().ok_or(BasicError::Missing("last commit"))?;
         let header = &block.header;
         let pending = if header.height == self.initial_height {
             if !last_commit.signatures.is_empty() {
@@ -210,28 +196,14 @@ impl State {
         } else {
             let last_height = header.height - 1;
             let set = &self.last_validators;
-            Some(check_full(
-                set,
-                &self.chain_id,
-                &self.last_block_id,
-                last_height,
-                last_commit,
-            )?)
+            Some(check_full(set, &self.chain_id, &self.last_block_id, last_height, last_commit)?)
         };
-        if self
-            .validators
-            .find_bytes(&header.proposer_address)
-            .is_none()
-        {
+        if self.validators.find_bytes(&header.proposer_address).is_none() {
             return Err(BlockError::Proposer);
         }
         self.check_time(header, last_commit)?;
         let max = self.consensus_params.evidence.max_bytes;
-        let got = if block.evidence.evidence.is_empty() {
-            0
-        } else {
-            block.evidence.encoded_len()
-        };
+        let got = if block.evidence.evidence.is_empty() { 0 } else { block.evidence.encoded_len() };
         if i64::try_from(got).is_ok_and(|got| got <= max) {
             return Ok(pending);
         }
@@ -254,41 +226,19 @@ impl State {
             return Err(BlockError::WrongField("chain_id"));
         }
         if header.height != self.next_height() {
-            return Err(BlockError::Height {
-                expected: self.next_height(),
-                got: header.height,
-            });
+            return Err(BlockError::Height { expected: self.next_height(), got: header.height });
         }
         if header.last_block_id != self.last_block_id {
             return Err(BlockError::WrongField("last_block_id"));
         }
         let hashes: [(&'static str, &[u8], &[u8]); 5] = [
             ("app_hash", &header.app_hash, &self.app_hash),
-            (
-                "consensus_hash",
-                &header.consensus_hash,
-                &self.consensus_params.hash(),
-            ),
-            (
-                "last_results_hash",
-                &header.last_results_hash,
-                &self.last_results_hash,
-            ),
-            (
-                "validators_hash",
-                &header.validators_hash,
-                &self.validators.hash(),
-            ),
-            (
-                "next_validators_hash",
-                &header.next_validators_hash,
-                &self.next_validators.hash(),
-            ),
+            ("consensus_hash", &header.consensus_hash, &self.consensus_params.hash()),
+            ("last_results_hash", &header.last_results_hash, &self.last_results_hash),
+            ("validators_hash", &header.validators_hash, &self.validators.hash()),
+            ("next_validators_hash", &header.next_validators_hash, &self.next_validators.hash()),
         ];
-        match hashes
-            .into_iter()
-            .find(|(_, got, expected)| got != expected)
-        {
+        match hashes.into_iter().find(|(_, got, expected)| got != expected) {
             Some((field, ..)) => Err(BlockError::WrongField(field)),
             None => Ok(()),
         }
@@ -299,18 +249,12 @@ impl State {
             self.last_block_time
         } else {
             if header.time <= self.last_block_time {
-                return Err(BlockError::TimeNotAfter {
-                    time: header.time,
-                    last: self.last_block_time,
-                });
+                return Err(BlockError::TimeNotAfter { time: header.time, last: self.last_block_time });
             }
             median_time(last_commit, &self.last_validators)?
         };
         if header.time != expected {
-            return Err(BlockError::Time {
-                expected,
-                got: header.time,
-            });
+            return Err(BlockError::Time { expected, got: header.time });
         }
         Ok(())
     }
@@ -347,36 +291,16 @@ impl State {
             evidence_hash: evidence.hash().to_vec(),
             proposer_address: proposer.0[..ADDRESS_SIZE].to_vec(),
         };
-        Ok(Block {
-            header,
-            data,
-            evidence,
-            last_commit: Some(last_commit),
-        })
+        Ok(Block { header, data, evidence, last_commit: Some(last_commit) })
     }
 
     /// The state after a block with these results; its `app_hash` is empty until the application has committed.
     ///
     /// # Consensus
     /// Validator updates enter `next_validators`, which is then rotated once; parameters hold from the next height.
-    pub fn after(
-        &self,
-        block_id: BlockId,
-        header: &Header,
-        results: &BlockResults,
-    ) -> Result<Self, UpdateError> {
-        let adds_keys = results
-            .validator_updates
-            .iter()
-            .any(|update| update.power != 0);
-        if adds_keys
-            && !self
-                .consensus_params
-                .validator
-                .pub_key_types
-                .iter()
-                .any(|name| name == "ed25519")
-        {
+    pub fn after(&self, block_id: BlockId, header: &Header, results: &BlockResults) -> Result<Self, UpdateError> {
+        let adds_keys = results.validator_updates.iter().any(|update| update.power != 0);
+        if adds_keys && !self.consensus_params.validator.pub_key_types.iter().any(|name| name == "ed25519") {
             return Err(UpdateError::KeyType);
         }
         let mut next_validators = self.next_validators.clone();
@@ -417,10 +341,7 @@ impl State {
     /// The message that is stored.
     pub fn to_wire(&self) -> wire::State {
         wire::State {
-            version: wire::StateVersion {
-                consensus: self.version.clone(),
-                software: SOFTWARE_VERSION.to_owned(),
-            },
+            version: wire::StateVersion { consensus: self.version.clone(), software: SOFTWARE_VERSION.to_owned() },
             chain_id: self.chain_id.clone(),
             last_block_height: self.last_block_height,
             last_block_id: self.last_block_id.clone(),

@@ -33,24 +33,13 @@ pub struct Validator {
 impl Validator {
     /// Validator with priority 0.
     pub fn new(pub_key: [u8; 32], voting_power: i64) -> Self {
-        Self {
-            address: Address::of(&pub_key),
-            pub_key,
-            voting_power,
-            proposer_priority: 0,
-        }
+        Self { address: Address::of(&pub_key), pub_key, voting_power, proposer_priority: 0 }
     }
 
     fn from_wire(validator: &wire::Validator) -> Result<Self, ValidatorError> {
         validator.validate_basic()?;
-        let pub_key = validator
-            .pub_key
-            .as_ed25519()
-            .ok_or(ValidatorError::KeyType)?;
-        Ok(Self {
-            proposer_priority: validator.proposer_priority,
-            ..Self::new(pub_key, validator.voting_power)
-        })
+        let pub_key = validator.pub_key.as_ed25519().ok_or(ValidatorError::KeyType)?;
+        Ok(Self { proposer_priority: validator.proposer_priority, ..Self::new(pub_key, validator.voting_power) })
     }
 
     /// The message.
@@ -128,22 +117,10 @@ impl ValidatorSet {
     /// A set from outside, after every stateless check.
     pub fn from_wire(set: &wire::ValidatorSet) -> Result<Self, ValidatorError> {
         set.validate_basic()?;
-        let validators = set
-            .validators
-            .iter()
-            .map(Validator::from_wire)
-            .collect::<Result<Vec<_>, _>>()?;
-        let proposer = set
-            .proposer
-            .as_ref()
-            .map(Validator::from_wire)
-            .transpose()?;
+        let validators = set.validators.iter().map(Validator::from_wire).collect::<Result<Vec<_>, _>>()?;
+        let proposer = set.proposer.as_ref().map(Validator::from_wire).transpose()?;
         let total_voting_power = sum_powers(&validators)?;
-        Ok(Self {
-            validators,
-            proposer,
-            total_voting_power,
-        })
+        Ok(Self { validators, proposer, total_voting_power })
     }
 
     /// A stored set: as [`Self::from_wire`], but an empty message is an empty set.
@@ -201,10 +178,7 @@ impl ValidatorSet {
 
     /// Place and validator of an address.
     pub fn find(&self, address: &Address) -> Option<(usize, &Validator)> {
-        self.validators
-            .iter()
-            .enumerate()
-            .find(|(_, validator)| validator.address == *address)
+        self.validators.iter().enumerate().find(|(_, validator)| validator.address == *address)
     }
 
     /// As [`Self::find`], for an address from outside.
@@ -222,12 +196,7 @@ impl ValidatorSet {
     /// DEVIATION: light clients of the reference compare a hash (`ProposerPriorityHash`) that in effect covers the
     /// last priorities alone; this compares all of them.
     pub fn same_priorities(&self, other: &Self) -> bool {
-        let priorities = |set: &Self| {
-            set.validators
-                .iter()
-                .map(|v| v.proposer_priority)
-                .collect::<Vec<_>>()
-        };
+        let priorities = |set: &Self| set.validators.iter().map(|v| v.proposer_priority).collect::<Vec<_>>();
         priorities(self) == priorities(other)
     }
 
@@ -257,15 +226,10 @@ impl ValidatorSet {
 
     fn step(&mut self) {
         for validator in &mut self.validators {
-            validator.proposer_priority = validator
-                .proposer_priority
-                .saturating_add(validator.voting_power);
+            validator.proposer_priority = validator.proposer_priority.saturating_add(validator.voting_power);
         }
         let total = self.total_voting_power;
-        let best = self
-            .validators
-            .iter_mut()
-            .reduce(|best, other| if other.precedes(best) { other } else { best });
+        let best = self.validators.iter_mut().reduce(|best, other| if other.precedes(best) { other } else { best });
         if let Some(best) = best {
             best.proposer_priority = best.proposer_priority.saturating_sub(total);
             self.proposer = Some(best.clone());
@@ -274,11 +238,7 @@ impl ValidatorSet {
 
     fn rescale_priorities(&mut self) {
         let window = PRIORITY_WINDOW * self.total_voting_power;
-        let priorities = || {
-            self.validators
-                .iter()
-                .map(|validator| validator.proposer_priority)
-        };
+        let priorities = || self.validators.iter().map(|validator| validator.proposer_priority);
         let (Some(max), Some(min)) = (priorities().max(), priorities().min()) else {
             return;
         };
@@ -303,11 +263,7 @@ impl ValidatorSet {
         if count == 0 {
             return;
         }
-        let sum: i128 = self
-            .validators
-            .iter()
-            .map(|validator| i128::from(validator.proposer_priority))
-            .sum();
+        let sum: i128 = self.validators.iter().map(|validator| i128::from(validator.proposer_priority)).sum();
         // The average of i64 values is one.
         let average = i64::try_from(sum.div_euclid(count)).unwrap_or_default();
         for validator in &mut self.validators {
@@ -324,20 +280,13 @@ impl ValidatorSet {
         self.change(changes, true)
     }
 
-    fn change(
-        &mut self,
-        changes: &[ValidatorUpdate],
-        allow_removals: bool,
-    ) -> Result<(), ValidatorError> {
+    fn change(&mut self, changes: &[ValidatorUpdate], allow_removals: bool) -> Result<(), ValidatorError> {
         if changes.is_empty() {
             return Ok(());
         }
         let changes = sorted_changes(changes)?;
-        let old: BTreeMap<Address, &Validator> = self
-            .validators
-            .iter()
-            .map(|validator| (validator.address, validator))
-            .collect();
+        let old: BTreeMap<Address, &Validator> =
+            self.validators.iter().map(|validator| (validator.address, validator)).collect();
 
         let mut removed_power = 0i64;
         let mut removals = 0;
@@ -345,9 +294,7 @@ impl ValidatorSet {
             if !allow_removals {
                 return Err(ValidatorError::RemovalFromNew(change.address));
             }
-            let gone = old
-                .get(&change.address)
-                .ok_or(ValidatorError::UnknownRemoval(change.address))?;
+            let gone = old.get(&change.address).ok_or(ValidatorError::UnknownRemoval(change.address))?;
             removed_power += gone.voting_power;
             removals += 1;
         }
@@ -358,25 +305,15 @@ impl ValidatorSet {
         let power_before_removals = self.power_after(&old, updates(), removed_power)?;
 
         let newcomer = -(power_before_removals + (power_before_removals >> 3));
-        let mut next: BTreeMap<Address, Validator> = old
-            .iter()
-            .map(|(&address, &validator)| (address, validator.clone()))
-            .collect();
+        let mut next: BTreeMap<Address, Validator> =
+            old.iter().map(|(&address, &validator)| (address, validator.clone())).collect();
         for change in changes.values() {
             if change.voting_power == 0 {
                 next.remove(&change.address);
                 continue;
             }
-            let priority = old
-                .get(&change.address)
-                .map_or(newcomer, |validator| validator.proposer_priority);
-            next.insert(
-                change.address,
-                Validator {
-                    proposer_priority: priority,
-                    ..change.clone()
-                },
-            );
+            let priority = old.get(&change.address).map_or(newcomer, |validator| validator.proposer_priority);
+            next.insert(change.address, Validator { proposer_priority: priority, ..change.clone() });
         }
         let validators: Vec<Validator> = next.into_values().collect();
         self.total_voting_power = sum_powers(&validators)?;
@@ -396,9 +333,7 @@ impl ValidatorSet {
         removed_power: i64,
     ) -> Result<i64, ValidatorError> {
         let mut deltas: Vec<i64> = updates
-            .map(|update| {
-                update.voting_power - old.get(&update.address).map_or(0, |was| was.voting_power)
-            })
+            .map(|update| update.voting_power - old.get(&update.address).map_or(0, |was| was.voting_power))
             .collect();
         deltas.sort_unstable();
         let mut power = self.total_voting_power - removed_power;
@@ -414,25 +349,16 @@ impl ValidatorSet {
 
 /// Sorts by voting power descending, then by address.
 pub(crate) fn sort_by_power(validators: &mut [Validator]) {
-    validators.sort_by(|a, b| {
-        b.voting_power
-            .cmp(&a.voting_power)
-            .then(a.address.cmp(&b.address))
-    });
+    validators.sort_by(|a, b| b.voting_power.cmp(&a.voting_power).then(a.address.cmp(&b.address)));
 }
 
-fn sorted_changes(
-    changes: &[ValidatorUpdate],
-) -> Result<BTreeMap<Address, Validator>, ValidatorError> {
+fn sorted_changes(changes: &[ValidatorUpdate]) -> Result<BTreeMap<Address, Validator>, ValidatorError> {
     let mut sorted = BTreeMap::new();
     for change in changes {
         let validator = Validator::new(change.pub_key, change.power);
         let address = validator.address;
         if !(0..=MAX_TOTAL_VOTING_POWER).contains(&change.power) {
-            return Err(ValidatorError::Power {
-                address,
-                power: change.power,
-            });
+            return Err(ValidatorError::Power { address, power: change.power });
         }
         if sorted.insert(address, validator).is_some() {
             return Err(ValidatorError::Duplicate(address));
@@ -444,9 +370,7 @@ fn sorted_changes(
 fn sum_powers(validators: &[Validator]) -> Result<i64, ValidatorError> {
     validators
         .iter()
-        .try_fold(0i64, |sum, validator| {
-            sum.checked_add(validator.voting_power)
-        })
+        .try_fold(0i64, |sum, validator| sum.checked_add(validator.voting_power))
         .filter(|&sum| sum <= MAX_TOTAL_VOTING_POWER)
         .ok_or(ValidatorError::TotalPower)
 }

@@ -19,9 +19,12 @@ pub struct KvApp {
     values: BTreeMap<String, String>,
     powers: BTreeMap<[u8; 32], i64>,
     keys: Vec<[u8; 32]>,
-    pending: Option<(i64, BTreeMap<String, String>, BTreeMap<[u8; 32], i64>)>,
+    pending: Option<Executed>,
     none: NoSnapshots,
 }
+
+/// What a block leaves: height, values, powers.
+type Executed = (i64, BTreeMap<String, String>, BTreeMap<[u8; 32], i64>);
 
 #[derive(Debug, Clone, Default)]
 struct NoSnapshots;

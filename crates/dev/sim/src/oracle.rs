@@ -28,12 +28,15 @@ pub const EVIDENCE_WITHIN: i64 = 10;
 
 type Powers = BTreeMap<Vec<u8>, ([u8; 32], i64)>;
 
+/// Voters by block.
+type Voters = BTreeMap<Vec<u8>, BTreeSet<Vec<u8>>>;
+
 #[derive(Debug, Default)]
 struct Watched {
     /// What was signed, by height, round, type.
     signed: BTreeMap<(i64, i32, i32), Vec<u8>>,
     /// Prevotes that the node was sent or made, by height, round, block: voters.
-    prevotes: BTreeMap<(i64, i32), BTreeMap<Vec<u8>, BTreeSet<Vec<u8>>>>,
+    prevotes: BTreeMap<(i64, i32), Voters>,
     /// Its own precommits for blocks, by height.
     precommits: BTreeMap<i64, BTreeMap<i32, Vec<u8>>>,
     /// Conflicts reported since the last crash: height and validator.

@@ -7,7 +7,7 @@ pub struct Rng(u64);
 /// Mixes a number into a running digest.
 pub fn mix(digest: u64, value: u64) -> u64 {
     let mut rng = Rng(digest ^ value.wrapping_mul(0x9e37_79b9_7f4a_7c15));
-    rng.next()
+    rng.draw()
 }
 
 impl Rng {
@@ -17,7 +17,7 @@ impl Rng {
     }
 
     /// The next number.
-    pub fn next(&mut self) -> u64 {
+    pub fn draw(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -27,7 +27,7 @@ impl Rng {
 
     /// A number below `bound`; 0 if `bound` is 0.
     pub fn below(&mut self, bound: u64) -> u64 {
-        if bound == 0 { 0 } else { self.next() % bound }
+        if bound == 0 { 0 } else { self.draw() % bound }
     }
 
     /// A number from `from` to `to`, both included.

@@ -154,7 +154,7 @@ impl Scenario {
         for _ in 0..rng.below(4) {
             let from_ms = rng.below(end - 1000);
             let to_ms = from_ms + rng.range(300, 2500);
-            scenario.partitions.push(Partition { from_ms, to_ms, side: rng.next() });
+            scenario.partitions.push(Partition { from_ms, to_ms, side: rng.draw() });
         }
         for _ in 0..rng.below(5) {
             let node = usize::try_from(rng.below(nodes as u64)).unwrap_or(0);
@@ -200,9 +200,21 @@ impl Scenario {
                 out.push(smaller);
             }
         };
-        (0..self.crashes.len()).for_each(|at| without(&|s| drop(s.crashes.remove(at))));
-        (0..self.partitions.len()).for_each(|at| without(&|s| drop(s.partitions.remove(at))));
-        (0..self.txs.len()).for_each(|at| without(&|s| drop(s.txs.remove(at))));
+        (0..self.crashes.len()).for_each(|at| {
+            without(&|s| {
+                s.crashes.remove(at);
+            })
+        });
+        (0..self.partitions.len()).for_each(|at| {
+            without(&|s| {
+                s.partitions.remove(at);
+            })
+        });
+        (0..self.txs.len()).for_each(|at| {
+            without(&|s| {
+                s.txs.remove(at);
+            })
+        });
         for node in 0..self.roles.len() {
             if !matches!(self.roles[node], Role::TwinOf(_)) {
                 without(&|s| s.roles[node] = Role::Honest);

@@ -383,7 +383,7 @@ impl<'a> World<'a> {
             apart && (partition.from_ms..partition.to_ms).contains(&ms)
         });
         let calm = self.faults_over();
-        if parted && !calm || !calm && self.network.per_mille(self.scenario.loss) {
+        if !calm && (parted || self.network.per_mille(self.scenario.loss)) {
             return;
         }
         let copies = if !calm && self.network.per_mille(self.scenario.duplication) { 2 } else { 1 };

@@ -56,10 +56,7 @@ impl Chain {
     /// If the folder cannot be listed.
     pub fn all() -> Result<Vec<Self>, Error> {
         let dir = paths::vectors_dir().join("chains");
-        let io = |source| Error::Io {
-            path: dir.clone(),
-            source,
-        };
+        let io = |source| Error::Io { path: dir.clone(), source };
         let mut out = Vec::new();
         for entry in std::fs::read_dir(&dir).map_err(io)? {
             let entry = entry.map_err(io)?;
@@ -73,14 +70,8 @@ impl Chain {
 
     /// The chain in any folder of the same shape; nothing is read yet.
     pub fn open(dir: &Path) -> Self {
-        let name = dir
-            .file_name()
-            .map(|n| n.to_string_lossy().into_owned())
-            .unwrap_or_default();
-        Self {
-            name,
-            dir: dir.to_owned(),
-        }
+        let name = dir.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
+        Self { name, dir: dir.to_owned() }
     }
 
     /// The chain's folder.
@@ -118,11 +109,7 @@ impl Chain {
     /// If the file exists and cannot be read.
     pub fn wal(&self) -> Result<Option<Vec<u8>>, Error> {
         let path = self.dir.join("cs.wal.gz");
-        if path.exists() {
-            read(&path).map(Some)
-        } else {
-            Ok(None)
-        }
+        if path.exists() { read(&path).map(Some) } else { Ok(None) }
     }
 }
 
@@ -131,14 +118,7 @@ impl Chain {
 /// # Errors
 /// If the file cannot be read or has another shape.
 pub fn blocks_from(path: &Path) -> Result<Vec<RecordedBlock>, Error> {
-    let fields = [
-        "height",
-        "hash",
-        "block",
-        "seen_commit",
-        "abci_responses",
-        "validators",
-    ];
+    let fields = ["height", "hash", "block", "seen_commit", "abci_responses", "validators"];
     lines(path, &fields, |line| {
         Ok(RecordedBlock {
             height: line.number("height")?,
@@ -157,20 +137,9 @@ pub fn blocks_from(path: &Path) -> Result<Vec<RecordedBlock>, Error> {
 /// If the file cannot be read or has another shape.
 pub fn state_diffs_from(path: &Path) -> Result<Vec<StateDiff>, Error> {
     lines(path, &["version", "root", "keys", "diff"], |line| {
-        let pairs = line
-            .field("diff")?
-            .as_array()
-            .ok_or_else(|| line.error("diff", "not a list"))?;
-        let diff = pairs
-            .iter()
-            .map(|pair| line.change(pair))
-            .collect::<Result<_, _>>()?;
-        Ok(StateDiff {
-            version: line.number("version")?,
-            root: line.hex("root")?,
-            keys: line.number("keys")?,
-            diff,
-        })
+        let pairs = line.field("diff")?.as_array().ok_or_else(|| line.error("diff", "not a list"))?;
+        let diff = pairs.iter().map(|pair| line.change(pair)).collect::<Result<_, _>>()?;
+        Ok(StateDiff { version: line.number("version")?, root: line.hex("root")?, keys: line.number("keys")?, diff })
     })
 }
 
@@ -187,21 +156,15 @@ impl Line<'_> {
     }
 
     fn field(&self, name: &str) -> Result<&Value, Error> {
-        self.value
-            .get(name)
-            .ok_or_else(|| self.error(name, "missing"))
+        self.value.get(name).ok_or_else(|| self.error(name, "missing"))
     }
 
     fn text(&self, name: &str) -> Result<&str, Error> {
-        self.field(name)?
-            .as_str()
-            .ok_or_else(|| self.error(name, "not a string"))
+        self.field(name)?.as_str().ok_or_else(|| self.error(name, "not a string"))
     }
 
     fn number(&self, name: &str) -> Result<u64, Error> {
-        self.field(name)?
-            .as_u64()
-            .ok_or_else(|| self.error(name, "not an unsigned integer"))
+        self.field(name)?.as_u64().ok_or_else(|| self.error(name, "not an unsigned integer"))
     }
 
     fn hex(&self, name: &str) -> Result<Vec<u8>, Error> {
@@ -209,9 +172,7 @@ impl Line<'_> {
     }
 
     fn base64(&self, name: &str) -> Result<Vec<u8>, Error> {
-        STANDARD
-            .decode(self.text(name)?)
-            .map_err(|e| self.error(name, e))
+        STANDARD.decode(self.text(name)?).map_err(|e| self.error(name, e))
     }
 
     fn change(&self, pair: &Value) -> Result<Change, Error> {
@@ -219,25 +180,13 @@ impl Line<'_> {
         let [key, value] = pair.as_array().map(Vec::as_slice).ok_or_else(bad)? else {
             return Err(bad());
         };
-        let bytes =
-            |v: &Value| hex::decode(v.as_str().ok_or_else(bad)?).map_err(|e| self.error("diff", e));
-        Ok((
-            bytes(key)?,
-            if value.is_null() {
-                None
-            } else {
-                Some(bytes(value)?)
-            },
-        ))
+        let bytes = |v: &Value| hex::decode(v.as_str().ok_or_else(bad)?).map_err(|e| self.error("diff", e));
+        Ok((bytes(key)?, if value.is_null() { None } else { Some(bytes(value)?) }))
     }
 }
 
 /// Parses a file of JSON lines; a field that is not in `known` is an error, so that new data is not overlooked.
-fn lines<T>(
-    path: &Path,
-    known: &[&str],
-    parse: impl Fn(&Line<'_>) -> Result<T, Error>,
-) -> Result<Vec<T>, Error> {
+fn lines<T>(path: &Path, known: &[&str], parse: impl Fn(&Line<'_>) -> Result<T, Error>) -> Result<Vec<T>, Error> {
     let bytes = read(path)?;
     let mut out = Vec::new();
     for (index, text) in bytes.split(|b| *b == b'\n').enumerate() {
@@ -245,17 +194,9 @@ fn lines<T>(
             continue;
         }
         let number = index + 1;
-        let value = serde_json::from_slice(text)
-            .map_err(|e| Error::shape(path, format!("line {number}"), e))?;
-        let line = Line {
-            path,
-            number,
-            value,
-        };
-        let object = line
-            .value
-            .as_object()
-            .ok_or_else(|| line.error("line", "not an object"))?;
+        let value = serde_json::from_slice(text).map_err(|e| Error::shape(path, format!("line {number}"), e))?;
+        let line = Line { path, number, value };
+        let object = line.value.as_object().ok_or_else(|| line.error("line", "not an object"))?;
         if let Some(other) = object.keys().find(|k| !known.contains(&k.as_str())) {
             return Err(line.error(other, "unknown field"));
         }
@@ -276,22 +217,8 @@ mod tests {
             let blocks = chain.blocks().unwrap();
             let diffs = chain.state_diffs().unwrap();
             assert!(!blocks.is_empty(), "{}", chain.name);
-            assert!(
-                blocks
-                    .iter()
-                    .zip(1..)
-                    .all(|(b, h)| b.height == h && b.hash.len() == 32),
-                "{}",
-                chain.name
-            );
-            assert!(
-                diffs
-                    .iter()
-                    .zip(1..)
-                    .all(|(d, v)| d.version == v && d.root.len() == 32),
-                "{}",
-                chain.name
-            );
+            assert!(blocks.iter().zip(1..).all(|(b, h)| b.height == h && b.hash.len() == 32), "{}", chain.name);
+            assert!(diffs.iter().zip(1..).all(|(d, v)| d.version == v && d.root.len() == 32), "{}", chain.name);
             assert!(chain.genesis().unwrap().starts_with(b"{"));
             if let Some(wal) = chain.wal().unwrap() {
                 assert!(!wal.is_empty());
@@ -301,11 +228,7 @@ mod tests {
 
     #[test]
     fn key_counts_follow_from_the_differences() {
-        let chain = Chain::all()
-            .unwrap()
-            .into_iter()
-            .find(|c| c.name == "debond")
-            .expect("debond was recorded");
+        let chain = Chain::all().unwrap().into_iter().find(|c| c.name == "debond").expect("debond was recorded");
         let mut keys = std::collections::BTreeSet::new();
         for diff in chain.state_diffs().unwrap() {
             for (key, value) in diff.diff {
@@ -331,14 +254,8 @@ mod tests {
         };
         check("{\"version\":1}", "line 1, diff: missing");
         check("\n[]", "line 2, line: not an object");
-        check(
-            r#"{"version":1,"root":"","keys":0,"diff":[["00"]]}"#,
-            "an entry is not [hex, hex or null]",
-        );
-        check(
-            r#"{"version":1,"root":"","keys":0,"diff":[],"more":1}"#,
-            "line 1, more: unknown field",
-        );
+        check(r#"{"version":1,"root":"","keys":0,"diff":[["00"]]}"#, "an entry is not [hex, hex or null]");
+        check(r#"{"version":1,"root":"","keys":0,"diff":[],"more":1}"#, "line 1, more: unknown field");
         std::fs::remove_dir_all(&dir).unwrap();
     }
 }

@@ -62,11 +62,7 @@ pub enum Error {
 
 impl Error {
     pub(crate) fn shape(path: &Path, place: impl Into<String>, problem: impl ToString) -> Self {
-        Self::Shape {
-            path: path.to_owned(),
-            place: place.into(),
-            problem: problem.to_string(),
-        }
+        Self::Shape { path: path.to_owned(), place: place.into(), problem: problem.to_string() }
     }
 }
 
@@ -75,25 +71,17 @@ impl Error {
 /// # Errors
 /// If it cannot be read or inflated, or inflates beyond [`MAX_INFLATED_BYTES`].
 pub fn read(path: &Path) -> Result<Vec<u8>, Error> {
-    let io = |source| Error::Io {
-        path: path.to_owned(),
-        source,
-    };
+    let io = |source| Error::Io { path: path.to_owned(), source };
     let file = fs::File::open(path).map_err(io)?;
     let mut out = Vec::new();
     let got = if path.extension().is_some_and(|e| e == "gz") {
-        MultiGzDecoder::new(io::BufReader::new(file))
-            .take(MAX_INFLATED_BYTES + 1)
-            .read_to_end(&mut out)
+        MultiGzDecoder::new(io::BufReader::new(file)).take(MAX_INFLATED_BYTES + 1).read_to_end(&mut out)
     } else {
         file.take(MAX_INFLATED_BYTES + 1).read_to_end(&mut out)
     };
     got.map_err(io)?;
     if out.len() as u64 > MAX_INFLATED_BYTES {
-        return Err(Error::TooLarge {
-            path: path.to_owned(),
-            limit: MAX_INFLATED_BYTES,
-        });
+        return Err(Error::TooLarge { path: path.to_owned(), limit: MAX_INFLATED_BYTES });
     }
     note_read(path).map_err(io)?;
     Ok(out)
@@ -125,10 +113,7 @@ pub fn note_read(path: &Path) -> io::Result<()> {
     let log = PathBuf::from(log);
     fs::create_dir_all(&log)?;
     let name = log.join(format!("{}.txt", std::process::id()));
-    let mut file = fs::OpenOptions::new()
-        .create(true)
-        .append(true)
-        .open(name)?;
+    let mut file = fs::OpenOptions::new().create(true).append(true).open(name)?;
     // One write per line, so that threads appending to the file do not mix theirs.
     file.write_all(format!("{}\n", inside.display()).as_bytes())
 }
@@ -147,9 +132,7 @@ mod tests {
 
     #[test]
     fn errors_name_the_file() {
-        let error = read(Path::new("no/such/file.json"))
-            .unwrap_err()
-            .to_string();
+        let error = read(Path::new("no/such/file.json")).unwrap_err().to_string();
         assert!(error.starts_with("no/such/file.json: "), "{error}");
     }
 }

@@ -20,9 +20,7 @@ pub fn vectors_dir() -> PathBuf {
 /// `../shared/vectors/published/RELATIVE`, files as published by the reference, or `None` where that folder is absent:
 /// report the case with [`crate::skip`] then.
 pub fn published(relative: &str) -> Option<PathBuf> {
-    let path = project_root()
-        .join("../shared/vectors/published")
-        .join(relative);
+    let path = project_root().join("../shared/vectors/published").join(relative);
     path.exists().then_some(path)
 }
 

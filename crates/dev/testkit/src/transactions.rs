@@ -49,39 +49,22 @@ const FIELDS: [&str; 9] = [
 /// If the file cannot be read or an entry has a missing, unknown or ill-typed field.
 pub fn load(path: &Path) -> Result<Vec<Entry>, Error> {
     let bytes = read(path)?;
-    let list: Vec<Value> =
-        serde_json::from_slice(&bytes).map_err(|e| Error::shape(path, "top level", e))?;
-    list.iter()
-        .enumerate()
-        .map(|(index, value)| entry(path, index, value))
-        .collect()
+    let list: Vec<Value> = serde_json::from_slice(&bytes).map_err(|e| Error::shape(path, "top level", e))?;
+    list.iter().enumerate().map(|(index, value)| entry(path, index, value)).collect()
 }
 
 fn entry(path: &Path, index: usize, value: &Value) -> Result<Entry, Error> {
-    let fail = |field: &str, problem: String| {
-        Error::shape(path, format!("entry {index}, {field}"), problem)
-    };
-    let object = value
-        .as_object()
-        .ok_or_else(|| fail("entry", "not an object".into()))?;
+    let fail = |field: &str, problem: String| Error::shape(path, format!("entry {index}, {field}"), problem);
+    let object = value.as_object().ok_or_else(|| fail("entry", "not an object".into()))?;
     if let Some(other) = object.keys().find(|k| !FIELDS.contains(&k.as_str())) {
         return Err(fail(other, "unknown field".into()));
     }
-    let field = |name: &str| {
-        object
-            .get(name)
-            .cloned()
-            .ok_or_else(|| fail(name, "missing".into()))
-    };
+    let field = |name: &str| object.get(name).cloned().ok_or_else(|| fail(name, "missing".into()));
     let text = |name: &str| match field(name)? {
         Value::String(text) => Ok(text),
         other => Err(fail(name, format!("not a string but {other}"))),
     };
-    let bytes = |name: &str| {
-        STANDARD
-            .decode(text(name)?)
-            .map_err(|e| fail(name, e.to_string()))
-    };
+    let bytes = |name: &str| STANDARD.decode(text(name)?).map_err(|e| fail(name, e.to_string()));
     Ok(Entry {
         kind: text("kind")?,
         signature_context: text("signature_context")?,
@@ -89,9 +72,7 @@ fn entry(path: &Path, index: usize, value: &Value) -> Result<Entry, Error> {
         signed_tx: field("signed_tx")?,
         encoded_tx: bytes("encoded_tx")?,
         encoded_signed_tx: bytes("encoded_signed_tx")?,
-        valid: field("valid")?
-            .as_bool()
-            .ok_or_else(|| fail("valid", "not a boolean".into()))?,
+        valid: field("valid")?.as_bool().ok_or_else(|| fail("valid", "not a boolean".into()))?,
         signer_private_key: bytes("signer_private_key")?,
         signer_public_key: bytes("signer_public_key")?,
     })
@@ -105,28 +86,18 @@ mod tests {
     #[test]
     fn loads_the_generated_files() {
         for (name, count) in [("governance", 2902), ("registry", 128), ("staking", 2496)] {
-            let entries =
-                load(&paths::vectors_dir().join(format!("transactions/{name}.json.gz"))).unwrap();
+            let entries = load(&paths::vectors_dir().join(format!("transactions/{name}.json.gz"))).unwrap();
             assert_eq!(entries.len(), count, "{name}");
-            assert!(
-                entries
-                    .iter()
-                    .all(|e| e.signer_private_key.ends_with(&e.signer_public_key)),
-                "{name}"
-            );
+            assert!(entries.iter().all(|e| e.signer_private_key.ends_with(&e.signer_public_key)), "{name}");
         }
     }
 
     #[test]
     fn refuses_other_fields() {
         let path = Path::new("x.json");
-        let error =
-            entry(path, 3, &serde_json::json!({"kind": "Transfer", "more": 1})).unwrap_err();
+        let error = entry(path, 3, &serde_json::json!({"kind": "Transfer", "more": 1})).unwrap_err();
         assert_eq!(error.to_string(), "x.json: entry 3, more: unknown field");
         let error = entry(path, 0, &serde_json::json!({"kind": 1})).unwrap_err();
-        assert_eq!(
-            error.to_string(),
-            "x.json: entry 0, kind: not a string but 1"
-        );
+        assert_eq!(error.to_string(), "x.json: entry 0, kind: not a string but 1");
     }
 }

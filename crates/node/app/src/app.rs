@@ -175,8 +175,7 @@ impl NodeApp {
             Err(Error::Block(BlockError::Invalid(_) | BlockError::Fatal(_))) => return Ok(Vec::new()),
             Err(e) => return Err(e.fatal(request.height)),
         };
-        let meta =
-            BlockMetadata { state_root: root, events_root: Some(Bytes(executed.events_root.to_vec())) };
+        let meta = BlockMetadata { state_root: root, events_root: Some(Bytes(executed.events_root.to_vec())) };
         let signed = Transaction::new(0, None, METHOD_META, &meta).sign(&key, self.mux.chain());
         let raw = match signed {
             Ok(signed) => cbor::to_vec(&signed),
@@ -201,9 +200,7 @@ impl NodeApp {
         let version = u64::try_from(pending.block.height)
             .map_err(|_| Fatal::Internal(format!("negative height {}", pending.block.height)))?;
         let root = self.store.commit(version)?;
-        self.mux
-            .committed(&pending.executed, self.store.state(), root)
-            .map_err(|e| Fatal::Internal(e.to_string()))?;
+        self.mux.committed(&pending.executed, self.store.state(), root).map_err(|e| Fatal::Internal(e.to_string()))?;
         self.check = CheckState::default();
         Ok(Committed { app_hash: root.as_bytes().to_vec(), retain_height: 0 })
     }

@@ -39,11 +39,7 @@ impl KvRead for CheckView<'_> {
         }
     }
 
-    fn iterate(
-        &self,
-        from: &[u8],
-        visit: &mut dyn FnMut(&[u8], &[u8]) -> ControlFlow<()>,
-    ) -> Result<(), TreeError> {
+    fn iterate(&self, from: &[u8], visit: &mut dyn FnMut(&[u8], &[u8]) -> ControlFlow<()>) -> Result<(), TreeError> {
         let range = self.changes.range::<[u8], _>((Bound::Included(from), Bound::Unbounded));
         let changes: mkvs_tree::Changes = range.map(|(k, v)| (k.clone(), v.clone())).collect();
         mkvs_tree::Overlay::with_changes(self.base, changes).iterate(from, visit)

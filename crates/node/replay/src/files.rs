@@ -11,7 +11,7 @@ use flate2::bufread::MultiGzDecoder;
 use serde_json::Value;
 
 /// Longest line that is read, in bytes: far above any block, so that a bad file cannot fill the memory.
-pub const MAX_LINE_BYTES: usize = 1 << 28;
+pub(crate) const MAX_LINE_BYTES: usize = 1 << 28;
 
 /// A recorded file could not be read.
 #[derive(Debug, thiserror::Error)]
@@ -114,12 +114,15 @@ impl JsonLines {
     }
 
     fn hex(&self, v: &Value, what: &str) -> Result<Vec<u8>, FileError> {
-        v.as_str().and_then(|s| hex::decode(s).ok()).ok_or_else(|| self.format(&format!("hexadecimal digits in {what}")))
+        v.as_str()
+            .and_then(|s| hex::decode(s).ok())
+            .ok_or_else(|| self.format(&format!("hexadecimal digits in {what}")))
     }
 
     pub(crate) fn next_block(&mut self) -> Result<Option<RecordedBlock>, FileError> {
         let Some(v) = self.next_value()? else { return Ok(None) };
-        let height = v.get("height").and_then(Value::as_i64).ok_or_else(|| self.format("an integer in field height"))?;
+        let height =
+            v.get("height").and_then(Value::as_i64).ok_or_else(|| self.format("an integer in field height"))?;
         let block = self.base64(&v, "block")?.ok_or_else(|| self.format("a field block"))?;
         let hash = match v.get("hash") {
             None | Some(Value::Null) => None,

@@ -7,7 +7,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use base_prims::Hash;
+use apps_core::epoch;
+use apps_governance::upgrade::{Handler, Upgrades};
+use base_prims::{Hash, version::PROTOCOLS};
 use comet_chain::{
     app::{BlockResults, Fatal, ProposedBlock, ValidatorUpdate},
     exec::{proposed_block, results_hash},
@@ -16,7 +18,10 @@ use comet_chain::{
 use node_app::{Change, NodeApp, NodeOptions, StateStore, build_mux};
 use serde_json::{Value, json};
 use wire_cometbft::{Message as _, abci::AbciResponses, block::Block, validators::ValidatorSet};
-use wire_consensus::genesis::{Document, comet};
+use wire_consensus::{
+    genesis::{Document, comet},
+    upgrade::{Descriptor, LATEST_DESCRIPTOR_VERSION},
+};
 
 use crate::{
     compare::{At, Mismatch},
@@ -107,6 +112,8 @@ pub struct Report {
     pub execute: Duration,
     /// Time for making the state durable.
     pub commit: Duration,
+    /// Upgrades that were made without being in a block: height and handler.
+    pub upgrades: Vec<(i64, String)>,
     /// App hash of every height, if asked for with [`Options::compare`] off.
     pub app_hashes: Vec<(i64, Hash)>,
 }
@@ -133,6 +140,7 @@ impl Report {
                 "validator_sets": self.validator_sets,
             },
             "unchecked": self.unchecked,
+            "upgrades": self.upgrades,
             "milliseconds": {
                 "decode": ms(self.decode),
                 "verify": ms(self.verify),
@@ -157,6 +165,7 @@ struct Replay {
     diffs: Option<JsonLines>,
     first: bool,
     recorded_root: Option<Vec<u8>>,
+    upgrades: Option<Upgrades>,
 }
 
 /// Replays a recorded chain.
@@ -166,8 +175,7 @@ struct Replay {
 pub fn replay(options: Options) -> Result<Report, ReplayError> {
     let genesis = options.dir.join("genesis.json");
     let bad = |reason: String| ReplayError::Genesis { path: genesis.clone(), reason };
-    let text = std::fs::read_to_string(&genesis)
-        .map_err(|source| FileError::Io { path: genesis.clone(), source })?;
+    let text = std::fs::read_to_string(&genesis).map_err(|source| FileError::Io { path: genesis.clone(), source })?;
     let doc = Document::from_json(&text).map_err(|e| bad(e.to_string()))?;
     let allow_debug = options.node.local.allow_debug;
 
@@ -179,15 +187,13 @@ pub fn replay(options: Options) -> Result<Report, ReplayError> {
         .collect();
     let mut state = State::genesis(doc.comet_chain_id(), doc.height, doc.time.0, params, &validators)
         .map_err(|e| bad(e.to_string()))?;
+    let upgrades = options.node.upgrades.clone();
     let mut app = NodeApp::new(build_mux(&doc, options.node), options.store, None);
     let init = app.init_chain(&doc).map_err(|source| ReplayError::Application { height: doc.height - 1, source })?;
     state.apply_init_chain(&init).map_err(|e| bad(e.to_string()))?;
 
-    let diffs = if options.compare {
-        JsonLines::open_if_present(&options.dir.join("state_diffs.jsonl.gz"))?
-    } else {
-        None
-    };
+    let diffs =
+        if options.compare { JsonLines::open_if_present(&options.dir.join("state_diffs.jsonl.gz"))? } else { None };
     let mut replay = Replay {
         report: Report { chain: doc.chain_context().to_string(), ..Report::default() },
         app,
@@ -197,6 +203,7 @@ pub fn replay(options: Options) -> Result<Report, ReplayError> {
         diffs,
         first: true,
         recorded_root: None,
+        upgrades,
     };
     replay.run(&options.dir, options.to)?;
     Ok(replay.report)
@@ -212,7 +219,10 @@ impl Replay {
             self.block(&recorded)?;
         }
         if self.report.blocks == 0 {
-            return Err(ReplayError::Block { height: self.state.next_height(), reason: "no block recorded".to_owned() });
+            return Err(ReplayError::Block {
+                height: self.state.next_height(),
+                reason: "no block recorded".to_owned(),
+            });
         }
         Ok(())
     }
@@ -276,10 +286,50 @@ impl Replay {
             self.read_state(height)?;
         }
         let started = Instant::now();
-        let results = self.app.execute(proposed).map_err(|source| ReplayError::Application { height, source })?;
+        let results = match self.app.execute(proposed) {
+            Err(stopped @ (Fatal::InvalidBlock { .. } | Fatal::Halt { .. })) => {
+                self.execute_with_upgrade(proposed, stopped)
+            }
+            other => other,
+        }
+        .map_err(|source| ReplayError::Application { height, source })?;
         self.report.execute += started.elapsed();
         let changes = if self.compare { self.app.pending_changes().to_vec() } else { Vec::new() };
         Ok((results, changes))
+    }
+
+    /// Executes a block that does not hold as it is with the upgrade that its network made there. Upgrades that operators
+    /// submitted to their nodes are in no block, but each block states its own state root: the handler that gives it
+    /// is the one that ran.
+    fn execute_with_upgrade(&mut self, proposed: &ProposedBlock, stopped: Fatal) -> Result<BlockResults, Fatal> {
+        let Some(upgrades) = self.upgrades.clone() else { return Err(stopped) };
+        let fatal = |e: apps_core::Error| Fatal::Internal(e.to_string());
+        if matches!(stopped, Fatal::Halt { .. }) {
+            // The node was restarted here.
+            upgrades.restart().map_err(fatal)?;
+            return self.app.execute(proposed);
+        }
+        let state = self.app.store().state();
+        let epoch = match epoch::future_of_state(state).map_err(fatal)? {
+            Some(future) if future.height == proposed.height => future.epoch,
+            _ => epoch::of_state(state).map_err(fatal)?.epoch,
+        };
+        let before = upgrades.snapshot();
+        for (handler, _) in Handler::ALL {
+            let version = LATEST_DESCRIPTOR_VERSION;
+            let descriptor = Descriptor { v: version, handler: handler.to_owned(), target: PROTOCOLS, epoch };
+            upgrades.submit(&descriptor).map_err(fatal)?;
+            let mut tried = self.app.execute(proposed);
+            if matches!(tried, Err(Fatal::Halt { .. })) && upgrades.restart().is_ok() {
+                tried = self.app.execute(proposed);
+            }
+            if let Ok(results) = tried {
+                self.report.upgrades.push((proposed.height, handler.to_owned()));
+                return Ok(results);
+            }
+            upgrades.restore(before.clone());
+        }
+        Err(stopped)
     }
 
     fn read_state(&mut self, height: i64) -> Result<(), ReplayError> {

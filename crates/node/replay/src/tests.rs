@@ -20,12 +20,8 @@ fn chains() -> PathBuf {
 }
 
 fn options(dir: &Path, compare: bool) -> Options {
-    let local = LocalConfig {
-        allow_debug: true,
-        allow_test_keys: true,
-        tee: VerifyOptions::mock(),
-        ..LocalConfig::default()
-    };
+    let local =
+        LocalConfig { allow_debug: true, allow_test_keys: true, tee: VerifyOptions::mock(), ..LocalConfig::default() };
     Options {
         dir: dir.to_owned(),
         to: None,
@@ -44,6 +40,9 @@ fn stated(name: &str) -> (u64, u64, u64) {
 }
 
 fn replays(name: &str) {
+    for file in ["genesis.json", "blocks.jsonl.gz", "state_diffs.jsonl.gz"] {
+        dev_testkit::note_read(&chains().join(name).join(file)).unwrap();
+    }
     let report = replay(options(&chains().join(name), true)).unwrap_or_else(|e| panic!("{name}: {e}"));
     let Report { blocks, transactions, failed, unchecked, roots, results, diffs, validator_sets, .. } = report;
     assert_eq!((blocks, transactions, failed), stated(name), "{name}");
@@ -86,6 +85,39 @@ chain_tests! {
     runtime = "runtime-runtime";
     txsource_multi = "runtime-txsource-multi-short";
     vault = "vault";
+}
+
+/// Chains recorded by this project's own recorder: faults, upgrades, freezing, policies and older features.
+#[test]
+fn our_own_recordings() {
+    let folder = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../../vectors/chains-recorded"));
+    let (mut chains, mut upgrades) = (0, 0);
+    for entry in fs::read_dir(folder).unwrap() {
+        let dir = entry.unwrap().path();
+        if !dir.is_dir() {
+            continue;
+        }
+        for file in ["genesis.json", "blocks.jsonl.gz", "state_diffs.jsonl.gz"] {
+            dev_testkit::note_read(&dir.join(file)).unwrap();
+        }
+        let report = replay(options(&dir, true)).unwrap_or_else(|e| panic!("{}: {e}", dir.display()));
+        assert_eq!(report.unchecked, 0, "{}", dir.display());
+        assert_eq!(report.blocks, report.diffs, "{}", dir.display());
+        let meta = dir.join("meta.json");
+        if meta.exists() {
+            let meta: Value = serde_json::from_slice(&dev_testkit::read(&meta).unwrap()).unwrap();
+            let stated: Vec<_> = meta["upgrades"]
+                .as_array()
+                .unwrap()
+                .iter()
+                .map(|u| (u["height"].as_i64().unwrap(), u["descriptor"]["handler"].as_str().unwrap().to_owned()))
+                .collect();
+            assert_eq!(report.upgrades, stated, "{}", dir.display());
+        }
+        upgrades += report.upgrades.len();
+        chains += 1;
+    }
+    assert_eq!((chains, upgrades), (13, 3));
 }
 
 /// Lines of a recorded file.

@@ -3,7 +3,7 @@
 use std::{
     collections::BTreeMap,
     fs::File,
-    io::{BufReader, Read, Write},
+    io::{BufReader, Read, Seek, SeekFrom, Write},
     path::{Path, PathBuf},
 };
 
@@ -55,36 +55,22 @@ impl Bundle {
     pub fn open(path: &Path, options: &OpenOptions) -> Result<Self, Error> {
         let mut contents = Contents::open(path, options.limits)?;
         let manifest_text = contents.manifest_text()?;
-        let malformed = |source: ManifestError| Error::Manifest {
-            path: path.into(),
-            source,
-        };
+        let malformed = |source: ManifestError| Error::Manifest { path: path.into(), source };
         let text = String::from_utf8_lossy(&manifest_text);
         let manifest = Manifest::from_json(&text).map_err(|e| malformed(e.into()))?;
         let manifest_hash = manifest.hash();
         if let Some(expected) = options.manifest_hash
             && expected != manifest_hash
         {
-            return Err(Error::ManifestHash {
-                path: path.into(),
-                found: manifest_hash,
-                expected,
-            });
+            return Err(Error::ManifestHash { path: path.into(), found: manifest_hash, expected });
         }
         if let Some(expected) = options.runtime_id
             && expected != manifest.id
         {
-            return Err(Error::RuntimeId {
-                path: path.into(),
-                found: manifest.id,
-                expected,
-            });
+            return Err(Error::RuntimeId { path: path.into(), found: manifest.id, expected });
         }
         manifest.validate().map_err(|e| malformed(e.into()))?;
-        let listed = manifest
-            .digests
-            .as_ref()
-            .and_then(|digests| digests.get(MANIFEST_NAME));
+        let listed = manifest.digests.as_ref().and_then(|digests| digests.get(MANIFEST_NAME));
         if let Some(expected) = listed {
             let found = Hash::of(&[&manifest_text]);
             if found != *expected {
@@ -97,12 +83,7 @@ impl Bundle {
             }
         }
         verify::verify(&manifest, &mut contents)?;
-        Ok(Self {
-            manifest,
-            manifest_hash,
-            manifest_text,
-            contents,
-        })
+        Ok(Self { manifest, manifest_hash, manifest_text, contents })
     }
 
     /// The file.
@@ -156,24 +137,17 @@ impl Bundle {
 impl Contents {
     fn open(path: &Path, limits: Limits) -> Result<Self, Error> {
         let file = File::open(path).map_err(Error::io("open bundle", path))?;
-        let size = file
-            .metadata()
-            .map_err(Error::io("inspect bundle", path))?
-            .len();
+        let size = file.metadata().map_err(Error::io("inspect bundle", path))?.len();
         if size > limits.archive_bytes {
-            return Err(Error::TooLarge {
-                path: path.into(),
-                what: "archive".into(),
-                limit: limits.archive_bytes,
-            });
+            return Err(Error::TooLarge { path: path.into(), what: "archive".into(), limit: limits.archive_bytes });
         }
+        let announced = entry_count(&file, size).map_err(Error::io("read bundle", path))?;
         let archive = ZipArchive::new(BufReader::new(file)).map_err(|e| unreadable(path, &e))?;
-        let mut contents = Self {
-            path: path.into(),
-            archive,
-            files: BTreeMap::new(),
-            limits,
-        };
+        // The library keeps one of several entries with the same name.
+        if announced.is_some_and(|count| usize::from(count) != archive.len()) {
+            return Err(Error::Archive { path: path.into(), reason: "it has several entries of one name".into() });
+        }
+        let mut contents = Self { path: path.into(), archive, files: BTreeMap::new(), limits };
         contents.list()?;
         Ok(contents)
     }
@@ -182,43 +156,25 @@ impl Contents {
     fn list(&mut self) -> Result<(), Error> {
         let count = self.archive.len();
         if count > self.limits.files {
-            return Err(Error::TooManyFiles {
-                path: self.path.clone(),
-                count,
-                limit: self.limits.files,
-            });
+            return Err(Error::TooManyFiles { path: self.path.clone(), count, limit: self.limits.files });
         }
         let mut unpacked = 0u64;
         for index in 0..count {
-            let entry = self
-                .archive
-                .by_index(index)
-                .map_err(|e| unreadable(&self.path, &e))?;
+            let entry = self.archive.by_index(index).map_err(|e| unreadable(&self.path, &e))?;
             let name = String::from_utf8_lossy(entry.name_raw()).into_owned();
             unpacked = unpacked.saturating_add(entry.size());
             drop(entry);
             if index == 0 {
                 if name != MANIFEST_NAME {
-                    return Err(Error::ManifestPlace {
-                        path: self.path.clone(),
-                        found: name,
-                    });
+                    return Err(Error::ManifestPlace { path: self.path.clone(), found: name });
                 }
                 continue;
             }
-            check_name(&name).map_err(|reason| Error::Name {
-                path: self.path.clone(),
-                name: name.clone(),
-                reason,
-            })?;
-            // Of entries with one name the last counts, as in the reference.
+            check_name(&name).map_err(|reason| Error::Name { path: self.path.clone(), name: name.clone(), reason })?;
             self.files.insert(name, index);
         }
         if count == 0 {
-            return Err(Error::ManifestPlace {
-                path: self.path.clone(),
-                found: String::new(),
-            });
+            return Err(Error::ManifestPlace { path: self.path.clone(), found: String::new() });
         }
         if unpacked > self.limits.unpacked_bytes {
             return Err(self.too_large("contents", self.limits.unpacked_bytes));
@@ -227,24 +183,14 @@ impl Contents {
     }
 
     fn too_large(&self, what: impl Into<String>, limit: u64) -> Error {
-        Error::TooLarge {
-            path: self.path.clone(),
-            what: what.into(),
-            limit,
-        }
+        Error::TooLarge { path: self.path.clone(), what: what.into(), limit }
     }
 
     fn manifest_text(&mut self) -> Result<Vec<u8>, Error> {
         let limit = self.limits.manifest_bytes;
         let mut out = Vec::new();
-        let entry = self
-            .archive
-            .by_index(0)
-            .map_err(|e| unreadable(&self.path, &e))?;
-        entry
-            .take(limit.saturating_add(1))
-            .read_to_end(&mut out)
-            .map_err(Error::io("read manifest of", &self.path))?;
+        let entry = self.archive.by_index(0).map_err(|e| unreadable(&self.path, &e))?;
+        entry.take(limit.saturating_add(1)).read_to_end(&mut out).map_err(Error::io("read manifest of", &self.path))?;
         if out.len() as u64 > limit {
             return Err(self.too_large("manifest", limit));
         }
@@ -252,11 +198,23 @@ impl Contents {
     }
 }
 
+/// How many entries the end of the archive announces, if it is found and says so in its short form.
+fn entry_count(mut file: &File, size: u64) -> std::io::Result<Option<u16>> {
+    /// Length of the record at the end, and most bytes of the comment that may follow it.
+    const RECORD: usize = 22;
+    const MAX_COMMENT: u64 = 0xffff;
+    const MAGIC: &[u8] = b"PK\x05\x06";
+    let from = size.saturating_sub(RECORD as u64 + MAX_COMMENT);
+    file.seek(SeekFrom::Start(from))?;
+    let mut tail = Vec::new();
+    file.take(size - from).read_to_end(&mut tail)?;
+    file.rewind()?;
+    let record = tail.windows(RECORD).rev().find(|w| w.starts_with(MAGIC));
+    Ok(record.map(|record| u16::from_le_bytes([record[10], record[11]])).filter(|count| *count != u16::MAX))
+}
+
 fn unreadable(path: &Path, e: &zip::result::ZipError) -> Error {
-    Error::Archive {
-        path: path.into(),
-        reason: e.to_string(),
-    }
+    Error::Archive { path: path.into(), reason: e.to_string() }
 }
 
 impl Files for Contents {
@@ -274,28 +232,18 @@ impl Files for Contents {
             MANIFEST_NAME => Some(0),
             _ => self.files.get(name).copied(),
         };
-        let index = index.ok_or_else(|| Error::Archive {
-            path: self.path.clone(),
-            reason: format!("no file {name:?}"),
-        })?;
+        let index =
+            index.ok_or_else(|| Error::Archive { path: self.path.clone(), reason: format!("no file {name:?}") })?;
         let path = &self.path;
-        let entry = self
-            .archive
-            .by_index(index)
-            .map_err(|e| unreadable(path, &e))?;
+        let entry = self.archive.by_index(index).map_err(|e| unreadable(path, &e))?;
         // What is announced has been checked; more than that is not unpacked.
         let announced = entry.size();
-        let copied = std::io::copy(&mut entry.take(announced.saturating_add(1)), sink).map_err(
-            |e| match e.kind() {
-                std::io::ErrorKind::InvalidData
-                | std::io::ErrorKind::InvalidInput
-                | std::io::ErrorKind::UnexpectedEof => Error::Archive {
-                    path: path.clone(),
-                    reason: format!("{name:?}: {e}"),
-                },
-                _ => Error::io("copy a file of", path)(e),
-            },
-        )?;
+        let copied = std::io::copy(&mut entry.take(announced.saturating_add(1)), sink).map_err(|e| match e.kind() {
+            std::io::ErrorKind::InvalidData | std::io::ErrorKind::InvalidInput | std::io::ErrorKind::UnexpectedEof => {
+                Error::Archive { path: path.clone(), reason: format!("{name:?}: {e}") }
+            }
+            _ => Error::io("copy a file of", path)(e),
+        })?;
         if copied != announced {
             return Err(Error::Archive {
                 path: self.path.clone(),

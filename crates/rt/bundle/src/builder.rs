@@ -76,13 +76,7 @@ impl Builder {
     /// A bundle of that manifest, whose digests are made anew.
     pub fn new(mut manifest: Manifest) -> Self {
         manifest.digests = Some(BTreeMap::new());
-        Self {
-            manifest,
-            sources: Sources {
-                path: PathBuf::from("(new bundle)"),
-                files: BTreeMap::new(),
-            },
-        }
+        Self { manifest, sources: Sources { path: PathBuf::from("(new bundle)"), files: BTreeMap::new() } }
     }
 
     /// Adds a file with these contents.
@@ -102,17 +96,10 @@ impl Builder {
     }
 
     fn add(&mut self, name: &str, source: Source) -> Result<(), Error> {
-        check_name(name).map_err(|reason| Error::Name {
-            path: source.path().into(),
-            name: name.into(),
-            reason,
-        })?;
+        check_name(name).map_err(|reason| Error::Name { path: source.path().into(), name: name.into(), reason })?;
         let (reader, _) = source.open()?;
         let digest = digest_of(reader).map_err(Error::io("read", source.path()))?;
-        self.manifest
-            .digests
-            .get_or_insert_default()
-            .insert(name.into(), digest);
+        self.manifest.digests.get_or_insert_default().insert(name.into(), digest);
         self.sources.files.insert(name.into(), source);
         Ok(())
     }
@@ -147,10 +134,7 @@ impl Builder {
     /// If the bundle would be refused when read, or the file system refuses.
     pub fn write(&mut self, path: &Path) -> Result<Hash, Error> {
         self.sources.path = path.into();
-        self.manifest.validate().map_err(|e| Error::Manifest {
-            path: path.into(),
-            source: e.into(),
-        })?;
+        self.manifest.validate().map_err(|e| Error::Manifest { path: path.into(), source: e.into() })?;
         verify::verify(&self.manifest, &mut self.sources)?;
         let dir = match path.parent() {
             Some(parent) if !parent.as_os_str().is_empty() => parent,
@@ -162,26 +146,19 @@ impl Builder {
             .tempfile_in(dir)
             .map_err(Error::io("create a temporary file in", dir))?;
         self.write_archive(temporary.as_file(), path)?;
-        temporary
-            .as_file()
-            .sync_all()
-            .map_err(Error::io("sync", path))?;
-        temporary
-            .persist(path)
-            .map_err(|e| Error::io("write bundle", path)(e.error))?;
+        temporary.as_file().sync_all().map_err(Error::io("sync", path))?;
+        temporary.persist(path).map_err(|e| Error::io("write bundle", path)(e.error))?;
         sync_dir(dir)?;
         Ok(self.manifest.hash())
     }
 
     fn write_archive(&self, file: &File, path: &Path) -> Result<(), Error> {
-        let failed = |e: zip::result::ZipError| Error::Archive {
-            path: path.into(),
-            reason: format!("cannot be written: {e}"),
-        };
+        let failed =
+            |e: zip::result::ZipError| Error::Archive { path: path.into(), reason: format!("cannot be written: {e}") };
         let mut writer = ZipWriter::new(BufWriter::new(file));
         let manifest = Source::Bytes(self.manifest.to_json().into_bytes());
-        let entries = std::iter::once((MANIFEST_NAME, &manifest))
-            .chain(self.sources.files.iter().map(|(n, s)| (n.as_str(), s)));
+        let entries =
+            std::iter::once((MANIFEST_NAME, &manifest)).chain(self.sources.files.iter().map(|(n, s)| (n.as_str(), s)));
         for (name, source) in entries {
             let (mut reader, size) = source.open()?;
             let options = SimpleFileOptions::default()
@@ -191,14 +168,9 @@ impl Builder {
                 .unix_permissions(MODE)
                 .large_file(size >= LARGE_FILE);
             writer.start_file(name, options).map_err(failed)?;
-            std::io::copy(&mut reader, &mut writer)
-                .map_err(Error::io("write bundle", path))?;
+            std::io::copy(&mut reader, &mut writer).map_err(Error::io("write bundle", path))?;
         }
-        writer
-            .finish()
-            .map_err(failed)?
-            .flush()
-            .map_err(Error::io("write bundle", path))
+        writer.finish().map_err(failed)?.flush().map_err(Error::io("write bundle", path))
     }
 }
 
@@ -213,10 +185,7 @@ impl Files for Sources {
 
     fn copy(&mut self, name: &str, sink: &mut dyn Write) -> Result<(), Error> {
         let Some(source) = self.files.get(name) else {
-            return Err(Error::Archive {
-                path: self.path.clone(),
-                reason: format!("no file {name:?}"),
-            });
+            return Err(Error::Archive { path: self.path.clone(), reason: format!("no file {name:?}") });
         };
         let (mut reader, _) = source.open()?;
         std::io::copy(&mut reader, sink).map_err(Error::io("read", source.path()))?;

@@ -12,11 +12,7 @@ use base_prims::Hash;
 use sha2::Sha512_256;
 use wire_runtime::bundle::{MANIFEST_DIR, MANIFEST_NAME, Manifest};
 
-use crate::{
-    Bundle, Error,
-    archive::digest_of_file,
-    verify::Hashing,
-};
+use crate::{Bundle, Error, archive::digest_of_file, verify::Hashing};
 
 /// Mode of folders and executables.
 const MODE_PRIVATE_EXECUTABLE: u32 = 0o700;
@@ -40,21 +36,12 @@ pub struct Exploded {
 
 impl Exploded {
     pub(crate) fn new(manifest: Manifest, dir: PathBuf) -> Self {
-        Self {
-            manifest_hash: manifest.hash(),
-            manifest,
-            dir,
-            elsewhere: BTreeMap::new(),
-            version_from_runtime: false,
-        }
+        Self { manifest_hash: manifest.hash(), manifest, dir, elsewhere: BTreeMap::new(), version_from_runtime: false }
     }
 
     /// Where a file of the bundle lies.
     pub fn file(&self, name: &str) -> PathBuf {
-        self.elsewhere
-            .get(name)
-            .cloned()
-            .unwrap_or_else(|| self.dir.join(name))
+        self.elsewhere.get(name).cloned().unwrap_or_else(|| self.dir.join(name))
     }
 }
 
@@ -68,14 +55,11 @@ pub(crate) fn make_dir(path: &Path) -> Result<(), Error> {
 }
 
 pub(crate) fn sync_dir(path: &Path) -> Result<(), Error> {
-    File::open(path)
-        .and_then(|dir| dir.sync_all())
-        .map_err(Error::io("sync folder", path))
+    File::open(path).and_then(|dir| dir.sync_all()).map_err(Error::io("sync folder", path))
 }
 
 fn set_mode(path: &Path, mode: u32) -> Result<(), Error> {
-    fs::set_permissions(path, Permissions::from_mode(mode))
-        .map_err(Error::io("set permissions of", path))
+    fs::set_permissions(path, Permissions::from_mode(mode)).map_err(Error::io("set permissions of", path))
 }
 
 /// Names of the files that must be executable.
@@ -91,11 +75,7 @@ fn executables(manifest: &Manifest) -> Vec<String> {
 /// Unpacks a bundle to `target`, which lies on the same file system as `temporary`; or checks what is there.
 ///
 /// Files that are missing in an existing folder are added.
-pub(crate) fn explode(
-    bundle: &mut Bundle,
-    target: &Path,
-    temporary: &Path,
-) -> Result<Exploded, Error> {
+pub(crate) fn explode(bundle: &mut Bundle, target: &Path, temporary: &Path) -> Result<Exploded, Error> {
     let staging = tempfile::Builder::new()
         .prefix("explode-")
         .tempdir_in(temporary)
@@ -134,29 +114,18 @@ fn write_all(bundle: &mut Bundle, dir: &Path) -> Result<(), Error> {
 
 /// Writes a file of a bundle and checks once more that it is the one that the manifest means.
 fn write_one(bundle: &mut Bundle, name: &str, to: &Path) -> Result<(), Error> {
-    let file = FileOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(MODE_PRIVATE)
-        .open(to)
-        .map_err(Error::io("create", to))?;
+    let file =
+        FileOptions::new().write(true).create_new(true).mode(MODE_PRIVATE).open(to).map_err(Error::io("create", to))?;
     let mut hashing = Hashing::<Sha512_256, _>::over(&file);
     if name == MANIFEST_NAME {
-        hashing
-            .write_all(bundle.manifest_text())
-            .map_err(Error::io("write", to))?;
+        hashing.write_all(bundle.manifest_text()).map_err(Error::io("write", to))?;
     } else {
         bundle.copy(name, &mut hashing)?;
     }
     let found = hashing.finish();
     let expected = expected_digest(bundle, name);
     if found != expected {
-        return Err(Error::Digest {
-            path: bundle.path().into(),
-            name: name.into(),
-            found,
-            expected,
-        });
+        return Err(Error::Digest { path: bundle.path().into(), name: name.into(), found, expected });
     }
     file.sync_all().map_err(Error::io("sync", to))
 }
@@ -165,13 +134,7 @@ fn expected_digest(bundle: &Bundle, name: &str) -> Hash {
     if name == MANIFEST_NAME {
         return Hash::of(&[bundle.manifest_text()]);
     }
-    bundle
-        .manifest()
-        .digests
-        .as_ref()
-        .and_then(|digests| digests.get(name))
-        .copied()
-        .unwrap_or_default()
+    bundle.manifest().digests.as_ref().and_then(|digests| digests.get(name)).copied().unwrap_or_default()
 }
 
 /// Checks the files in a folder and adds those that are missing.
@@ -184,12 +147,7 @@ fn complete(bundle: &mut Bundle, dir: &Path, staging: &Path) -> Result<(), Error
         if path.exists() {
             let (found, expected) = (digest_of_file(&path)?, expected_digest(bundle, name));
             if found != expected {
-                return Err(Error::Digest {
-                    path: dir.into(),
-                    name: name.clone(),
-                    found,
-                    expected,
-                });
+                return Err(Error::Digest { path: dir.into(), name: name.clone(), found, expected });
             }
         } else {
             let part = staging.join(format!("missing-{i}"));

@@ -21,12 +21,7 @@ pub struct Limits {
 impl Default for Limits {
     /// For bundles that the operator chose.
     fn default() -> Self {
-        Self {
-            archive_bytes: 16 << 30,
-            unpacked_bytes: 64 << 30,
-            files: 4096,
-            manifest_bytes: 4 << 20,
-        }
+        Self { archive_bytes: 16 << 30, unpacked_bytes: 64 << 30, files: 4096, manifest_bytes: 4 << 20 }
     }
 }
 
@@ -42,9 +37,7 @@ impl Limits {
         let default = Self::default();
         Self {
             archive_bytes,
-            unpacked_bytes: archive_bytes
-                .saturating_mul(Self::UNPACKED_FACTOR)
-                .min(default.unpacked_bytes),
+            unpacked_bytes: archive_bytes.saturating_mul(Self::UNPACKED_FACTOR).min(default.unpacked_bytes),
             ..default
         }
     }

@@ -36,10 +36,8 @@ const HEADER_BYTES: [u8; 16] = [6, 0, 0, 0, 0xe1, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 
 const HEADER2_BYTES: [u8; 16] = [1, 1, 0, 0, 0x60, 0, 0, 0, 0x60, 0, 0, 0, 1, 0, 0, 0];
 
 /// DER of the algorithm identifier before a SHA-256 digest in PKCS #1 v1.5.
-const DIGEST_INFO: [u8; 19] = [
-    0x30, 0x31, 0x30, 0x0d, 0x06, 0x09, 0x60, 0x86, 0x48, 0x01, 0x65, 0x03, 0x04, 0x02, 0x01, 0x05,
-    0x00, 0x04, 0x20,
-];
+const DIGEST_INFO: [u8; 19] =
+    [0x30, 0x31, 0x30, 0x0d, 0x06, 0x09, 0x60, 0x86, 0x48, 0x01, 0x65, 0x03, 0x04, 0x02, 0x01, 0x05, 0x00, 0x04, 0x20];
 
 /// Why a signature is refused.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -144,10 +142,7 @@ impl Sigstruct {
     /// # Errors
     /// If they do not verify over this statement.
     pub fn with_signature(&self, modulus: &[u8], signature: &[u8]) -> Result<Vec<u8>, Error> {
-        let (modulus, signature) = (
-            BigUint::from_bytes_be(modulus),
-            BigUint::from_bytes_be(signature),
-        );
+        let (modulus, signature) = (BigUint::from_bytes_be(modulus), BigUint::from_bytes_be(signature));
         check_modulus(&modulus)?;
         if signature >= modulus {
             return Err(Error::Signature);
@@ -191,9 +186,7 @@ fn signed_hash(bytes: &[u8; BYTES]) -> [u8; 32] {
 
 fn check_modulus(modulus: &BigUint) -> Result<(), Error> {
     if modulus.bits() != MODULUS_BITS || !modulus.bit(0) {
-        return Err(Error::Modulus {
-            bits: modulus.bits(),
-        });
+        return Err(Error::Modulus { bits: modulus.bits() });
     }
     Ok(())
 }
@@ -237,9 +230,7 @@ fn u64_at(bytes: &[u8; BYTES], at: usize) -> u64 {
 /// If it does not verify.
 pub fn verify(bytes: &[u8]) -> Result<(Sigstruct, MrSigner), Error> {
     let Ok(bytes) = <&[u8; BYTES]>::try_from(bytes) else {
-        return Err(Error::Length {
-            length: bytes.len(),
-        });
+        return Err(Error::Length { length: bytes.len() });
     };
     let modulus = BigUint::from_bytes_le(&bytes[MODULUS..EXPONENT_AT]);
     check_modulus(&modulus)?;
@@ -277,10 +268,7 @@ fn parse(bytes: &[u8; BYTES]) -> Result<Sigstruct, Error> {
         misc_select: u32_at(bytes, MISC_SELECT),
         misc_select_mask: u32_at(bytes, MISC_MASK),
         attributes: [u64_at(bytes, ATTRIBUTES), u64_at(bytes, ATTRIBUTES + 8)],
-        attributes_mask: [
-            u64_at(bytes, ATTRIBUTES_MASK),
-            u64_at(bytes, ATTRIBUTES_MASK + 8),
-        ],
+        attributes_mask: [u64_at(bytes, ATTRIBUTES_MASK), u64_at(bytes, ATTRIBUTES_MASK + 8)],
         enclave_hash: MrEnclave::new(enclave),
         isv_prod_id: u16_at(bytes, ISV_PROD_ID),
         isv_svn: u16_at(bytes, ISV_SVN),
@@ -309,9 +297,5 @@ fn date_of(digits: u32) -> Option<(u16, u8, u8)> {
     if !(1..=days).contains(&day) {
         return None;
     }
-    Some((
-        u16::try_from(year).ok()?,
-        u8::try_from(month).ok()?,
-        u8::try_from(day).ok()?,
-    ))
+    Some((u16::try_from(year).ok()?, u8::try_from(month).ok()?, u8::try_from(day).ok()?))
 }

@@ -47,10 +47,7 @@ impl Store {
     /// The store of a data directory. Nothing is touched yet.
     pub fn new(data_dir: &Path) -> Self {
         let runtimes = data_dir.join("runtimes");
-        Self {
-            bundles: runtimes.join("bundles"),
-            temporary: runtimes.join("tmp").join("bundles"),
-        }
+        Self { bundles: runtimes.join("bundles"), temporary: runtimes.join("tmp").join("bundles") }
     }
 
     /// The folder of unpacked bundles.
@@ -69,8 +66,7 @@ impl Store {
     /// If the file system refuses.
     pub fn prepare(&self) -> Result<(), Error> {
         if self.temporary.exists() {
-            fs::remove_dir_all(&self.temporary)
-                .map_err(Error::io("empty the temporary folder", &self.temporary))?;
+            fs::remove_dir_all(&self.temporary).map_err(Error::io("empty the temporary folder", &self.temporary))?;
         }
         make_dir(&self.temporary)?;
         make_dir(&self.bundles)
@@ -130,12 +126,9 @@ impl Store {
             .prefix("removed-")
             .tempdir_in(&self.temporary)
             .map_err(Error::io("create a temporary folder in", &self.temporary))?;
-        fs::rename(&bundle.dir, grave.path().join("bundle"))
-            .map_err(Error::io("remove bundle", &bundle.dir))?;
+        fs::rename(&bundle.dir, grave.path().join("bundle")).map_err(Error::io("remove bundle", &bundle.dir))?;
         sync_dir(&self.bundles)?;
-        grave
-            .close()
-            .map_err(Error::io("remove the files of bundle", &bundle.dir))
+        grave.close().map_err(Error::io("remove the files of bundle", &bundle.dir))
     }
 
     /// Removes the bundles that [`keep_at_start`] does not keep; returns those that stay.
@@ -148,9 +141,8 @@ impl Store {
         configured: &BTreeSet<Namespace>,
         from_paths: &BTreeSet<Hash>,
     ) -> Result<Vec<Exploded>, Error> {
-        let (kept, dropped): (Vec<_>, Vec<_>) = bundles
-            .into_iter()
-            .partition(|b| keep_at_start(&b.manifest, configured, from_paths));
+        let (kept, dropped): (Vec<_>, Vec<_>) =
+            bundles.into_iter().partition(|b| keep_at_start(&b.manifest, configured, from_paths));
         for bundle in &dropped {
             self.remove(bundle)?;
         }
@@ -185,14 +177,9 @@ fn load(dir: &Path) -> Result<Exploded, String> {
 ///
 /// Not if its runtime is not configured. Bundles without on-chain component, and key managers', must be among those
 /// given by path.
-pub fn keep_at_start(
-    manifest: &Manifest,
-    configured: &BTreeSet<Namespace>,
-    from_paths: &BTreeSet<Hash>,
-) -> bool {
+pub fn keep_at_start(manifest: &Manifest, configured: &BTreeSet<Namespace>, from_paths: &BTreeSet<Hash>) -> bool {
     configured.contains(&manifest.id)
-        && (!(manifest.is_detached() || manifest.id.is_key_manager())
-            || from_paths.contains(&manifest.hash()))
+        && (!(manifest.is_detached() || manifest.id.is_key_manager()) || from_paths.contains(&manifest.hash()))
 }
 
 /// Whether a running node may remove the bundle once `active` is its runtime's version.
@@ -201,7 +188,5 @@ pub fn keep_at_start(
 pub fn is_obsolete(manifest: &Manifest, runtime: &Namespace, active: Version) -> bool {
     manifest.id == *runtime
         && !runtime.is_key_manager()
-        && manifest
-            .component(&ComponentId::Ronl)
-            .is_some_and(|ronl| ronl.version < active)
+        && manifest.component(&ComponentId::Ronl).is_some_and(|ronl| ronl.version < active)
 }

@@ -14,20 +14,18 @@ use crate::{Bundle, Error, OpenOptions};
 
 /// The publicly known signer of debug enclaves.
 fn test_signer() -> MrSigner {
-    "9affcfae47b848ec2caf1c49b4b283531e1cc425f93582b36806e52a43d78d1a"
-        .parse()
-        .unwrap()
+    "9affcfae47b848ec2caf1c49b4b283531e1cc425f93582b36806e52a43d78d1a".parse().unwrap()
 }
 
 fn vectors() -> PathBuf {
-    PathBuf::from(concat!(
-        env!("CARGO_MANIFEST_DIR"),
-        "/../../../vectors/bundles"
-    ))
+    PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../../vectors/bundles"))
 }
 
+/// A recorded file; whoever asks for it reads it.
 fn vector(name: &str) -> PathBuf {
-    vectors().join(name)
+    let path = vectors().join(name);
+    dev_testkit::note_read(&path).unwrap();
+    path
 }
 
 fn open(path: &Path) -> Result<Bundle, Error> {
@@ -66,7 +64,5 @@ fn good() -> Vec<Verdict> {
 }
 
 fn identity_texts(ids: &[EnclaveIdentity]) -> Vec<String> {
-    ids.iter()
-        .map(|id| STANDARD.encode([*id.mr_enclave.as_bytes(), *id.mr_signer.as_bytes()].concat()))
-        .collect()
+    ids.iter().map(|id| STANDARD.encode([*id.mr_enclave.as_bytes(), *id.mr_signer.as_bytes()].concat())).collect()
 }

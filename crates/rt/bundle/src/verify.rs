@@ -40,10 +40,7 @@ impl<D: sha2::Digest> Hashing<D> {
 
 impl<D: sha2::Digest, W: Write> Hashing<D, W> {
     pub(crate) fn over(inner: W) -> Self {
-        Self {
-            hasher: D::new(),
-            inner,
-        }
+        Self { hasher: D::new(), inner }
     }
 }
 
@@ -80,11 +77,7 @@ pub(crate) fn verify(manifest: &Manifest, files: &mut dyn Files) -> Result<(), E
     for (id, component) in &components {
         for (what, name) in component.files() {
             if name.is_empty() {
-                return Err(Error::FileNotNamed {
-                    path: files.path().into(),
-                    component: id.clone(),
-                    what,
-                });
+                return Err(Error::FileNotNamed { path: files.path().into(), component: id.clone(), what });
             }
             if name != MANIFEST_NAME && !present.contains(name) {
                 return Err(Error::FileMissing {
@@ -97,26 +90,15 @@ pub(crate) fn verify(manifest: &Manifest, files: &mut dyn Files) -> Result<(), E
         }
     }
     for name in &names {
-        let expected = manifest
-            .digests
-            .as_ref()
-            .and_then(|digests| digests.get(name));
+        let expected = manifest.digests.as_ref().and_then(|digests| digests.get(name));
         let Some(expected) = expected else {
-            return Err(Error::DigestMissing {
-                path: files.path().into(),
-                name: name.clone(),
-            });
+            return Err(Error::DigestMissing { path: files.path().into(), name: name.clone() });
         };
         let mut hashing = Hashing::<Sha512_256>::new();
         files.copy(name, &mut hashing)?;
         let found = hashing.finish();
         if found != *expected {
-            return Err(Error::Digest {
-                path: files.path().into(),
-                name: name.clone(),
-                found,
-                expected: *expected,
-            });
+            return Err(Error::Digest { path: files.path().into(), name: name.clone(), found, expected: *expected });
         }
     }
     for (id, component) in &components {
@@ -137,11 +119,7 @@ fn mr_enclave(executable: &str, files: &mut dyn Files) -> Result<MrEnclave, Erro
 }
 
 /// Verifies the signature of the component's enclave.
-fn signed_identity(
-    id: &ComponentId,
-    component: &Component,
-    files: &mut dyn Files,
-) -> Result<EnclaveIdentity, Error> {
+fn signed_identity(id: &ComponentId, component: &Component, files: &mut dyn Files) -> Result<EnclaveIdentity, Error> {
     let Some(sgx) = &component.sgx else {
         return Err(Error::Component {
             path: files.path().into(),
@@ -157,21 +135,11 @@ fn signed_identity(
             if sigstruct.enclave_hash == mr_enclave {
                 Ok(mr_signer)
             } else {
-                Err(sigstruct::Error::OtherEnclave {
-                    signed: sigstruct.enclave_hash,
-                    found: mr_enclave,
-                })
+                Err(sigstruct::Error::OtherEnclave { signed: sigstruct.enclave_hash, found: mr_enclave })
             }
         })
-        .map_err(|source| Error::Signature {
-            path: files.path().into(),
-            component: id.clone(),
-            source,
-        })?;
-    Ok(EnclaveIdentity {
-        mr_enclave,
-        mr_signer: signed,
-    })
+        .map_err(|source| Error::Signature { path: files.path().into(), component: id.clone(), source })?;
+    Ok(EnclaveIdentity { mr_enclave, mr_signer: signed })
 }
 
 /// Keeps one byte more than a signature has, and drops the rest.
@@ -201,11 +169,8 @@ pub(crate) fn identities(
     test_signer: Option<MrSigner>,
     files: &mut dyn Files,
 ) -> Result<Vec<EnclaveIdentity>, Error> {
-    let problem = |files: &dyn Files, reason| Error::Component {
-        path: files.path().into(),
-        component: id.clone(),
-        reason,
-    };
+    let problem =
+        |files: &dyn Files, reason| Error::Component { path: files.path().into(), component: id.clone(), reason };
     let Some(component) = manifest.component(id) else {
         return Err(problem(files, "not in the bundle"));
     };
@@ -222,16 +187,10 @@ pub(crate) fn identities(
         return Ok(vec![signed_identity(id, &component, files)?]);
     }
     let Some(mr_signer) = test_signer else {
-        return Err(problem(
-            files,
-            "the enclave has no signature; sign the bundle, or use it on a debug network only",
-        ));
+        return Err(problem(files, "the enclave has no signature; sign the bundle, or use it on a debug network only"));
     };
     let mr_enclave = mr_enclave(&sgx.executable, files)?;
-    Ok(vec![EnclaveIdentity {
-        mr_enclave,
-        mr_signer,
-    }])
+    Ok(vec![EnclaveIdentity { mr_enclave, mr_signer }])
 }
 
 /// How a bundle differs from what a deployment in a runtime's descriptor says.
@@ -279,15 +238,12 @@ pub fn compare_with_deployment(manifest: &Manifest, deployment: &VersionInfo) ->
             }
         }
         Err(_) if checksum.is_empty() => out.push(Mismatch::NoChecksum),
-        Err(_) => out.push(Mismatch::MalformedChecksum {
-            length: checksum.len(),
-        }),
+        Err(_) => out.push(Mismatch::MalformedChecksum { length: checksum.len() }),
     }
     match manifest.component(&ComponentId::Ronl) {
-        Some(ronl) if ronl.version != deployment.version => out.push(Mismatch::Version {
-            found: ronl.version,
-            expected: deployment.version,
-        }),
+        Some(ronl) if ronl.version != deployment.version => {
+            out.push(Mismatch::Version { found: ronl.version, expected: deployment.version })
+        }
         Some(_) => {}
         None => out.push(Mismatch::Detached),
     }

@@ -81,11 +81,7 @@ impl Wrap {
     fn files(&self) -> Vec<(&'static str, &Path)> {
         match &self.binary {
             Binary::Elf(path) => vec![(ELF_NAME, path)],
-            Binary::Sgxs {
-                image,
-                signature,
-                elf,
-            } => {
+            Binary::Sgxs { image, signature, elf } => {
                 let mut out: Vec<(_, &Path)> = vec![(SGXS_NAME, image)];
                 out.extend(signature.as_deref().map(|path| (SIGNATURE_NAME, path)));
                 out.extend(elf.as_deref().map(|path| (ELF_NAME, path)));
@@ -103,18 +99,14 @@ impl Wrap {
                 if elf.is_some() { ELF_NAME } else { SGXS_NAME },
                 Some(Sgx {
                     executable: SGXS_NAME.into(),
-                    signature: signature
-                        .as_ref()
-                        .map_or_else(String::new, |_| SIGNATURE_NAME.into()),
+                    signature: signature.as_ref().map_or_else(String::new, |_| SIGNATURE_NAME.into()),
                 }),
             ),
         };
         Component {
             kind: KIND_RONL.into(),
             version: self.version.unwrap_or_default(),
-            elf: Some(Elf {
-                executable: executable.into(),
-            }),
+            elf: Some(Elf { executable: executable.into() }),
             sgx,
             ..Component::default()
         }
@@ -143,22 +135,13 @@ impl Wrap {
     /// If a file cannot be read, or an enclave's signature does not verify.
     pub fn to_exploded(&self) -> Result<Exploded, Error> {
         let mut builder = self.to_builder()?;
-        if let Binary::Sgxs {
-            signature: Some(_), ..
-        } = &self.binary
-        {
+        if let Binary::Sgxs { signature: Some(_), .. } = &self.binary {
             builder.enclave_identities(&wire_runtime::bundle::ComponentId::Ronl, None)?;
         }
         let files = self.files();
-        let dir = files
-            .first()
-            .and_then(|(_, path)| path.parent())
-            .unwrap_or(Path::new("."));
+        let dir = files.first().and_then(|(_, path)| path.parent()).unwrap_or(Path::new("."));
         let mut out = Exploded::new(builder.manifest().clone(), dir.into());
-        out.elsewhere = files
-            .into_iter()
-            .map(|(name, path)| (name.to_owned(), path.to_owned()))
-            .collect();
+        out.elsewhere = files.into_iter().map(|(name, path)| (name.to_owned(), path.to_owned())).collect();
         out.version_from_runtime = self.version.is_none();
         Ok(out)
     }

@@ -64,9 +64,7 @@ impl<'a> Der<'a> {
                 return None;
             }
             let digits = rest.get(..count)?;
-            let length = digits
-                .iter()
-                .fold(0u64, |acc, &b| (acc << 8) | u64::from(b));
+            let length = digits.iter().fold(0u64, |acc, &b| (acc << 8) | u64::from(b));
             if length < 128 || digits[0] == 0 {
                 return None;
             }
@@ -75,11 +73,7 @@ impl<'a> Der<'a> {
         let end = length.checked_add(header)?;
         let full = self.0.get(..end)?;
         self.0 = &self.0[end..];
-        Some(Element {
-            tag,
-            full,
-            content: &full[header..],
-        })
+        Some(Element { tag, full, content: &full[header..] })
     }
 
     /// The next element, which must have the tag.
@@ -94,11 +88,7 @@ impl<'a> Der<'a> {
 
     /// The next element if it has the tag; `Some(None)` if another one or nothing follows.
     pub(crate) fn optional(&mut self, tag: u8) -> Option<Option<Der<'a>>> {
-        if self.peek_tag() == Some(tag) {
-            self.read(tag).map(Some)
-        } else {
-            Some(None)
-        }
+        if self.peek_tag() == Some(tag) { self.read(tag).map(Some) } else { Some(None) }
     }
 
     /// The content of an INTEGER in shortest two's complement form.
@@ -119,11 +109,7 @@ impl<'a> Der<'a> {
             return None;
         }
         let start = if bytes[0] & 0x80 == 0 { 0i64 } else { -1 };
-        Some(
-            bytes
-                .iter()
-                .fold(start, |acc, &b| (acc << 8) | i64::from(b)),
-        )
+        Some(bytes.iter().fold(start, |acc, &b| (acc << 8) | i64::from(b)))
     }
 
     /// A non-negative INTEGER, without leading zeros.
@@ -166,25 +152,11 @@ mod tests {
     #[test]
     fn lengths_must_be_shortest() {
         assert!(Der::new(&[0x04, 0x01, 7]).any().is_some());
-        assert!(
-            Der::new(&[0x04, 0x81, 0x01, 7]).any().is_none(),
-            "long form of a short length"
-        );
+        assert!(Der::new(&[0x04, 0x81, 0x01, 7]).any().is_none(), "long form of a short length");
         assert!(Der::new(&[0x04, 0x80]).any().is_none(), "indefinite");
-        assert!(
-            Der::new(&[0x04, 0x82, 0x00, 0x80]).any().is_none(),
-            "leading zero"
-        );
-        assert!(
-            Der::new(&[0x04, 0x84, 0xff, 0xff, 0xff, 0xff])
-                .any()
-                .is_none(),
-            "beyond the end"
-        );
-        assert!(
-            Der::new(&[0x1f, 0x01, 0x00]).any().is_none(),
-            "high tag number"
-        );
+        assert!(Der::new(&[0x04, 0x82, 0x00, 0x80]).any().is_none(), "leading zero");
+        assert!(Der::new(&[0x04, 0x84, 0xff, 0xff, 0xff, 0xff]).any().is_none(), "beyond the end");
+        assert!(Der::new(&[0x1f, 0x01, 0x00]).any().is_none(), "high tag number");
     }
 
     #[test]

@@ -127,12 +127,7 @@ impl AvrBundle {
     /// # Errors
     ///
     /// The first check that fails, in the reference's order.
-    pub fn open(
-        &self,
-        policy: Option<&QuotePolicy>,
-        now: UnixTime,
-        options: &VerifyOptions,
-    ) -> Result<Report, Error> {
+    pub fn open(&self, policy: Option<&QuotePolicy>, now: UnixTime, options: &VerifyOptions) -> Result<Report, Error> {
         if policy.is_some_and(|p| p.disabled) {
             return Err(Error::Disabled);
         }
@@ -140,26 +135,14 @@ impl AvrBundle {
             field.as_ref().map_or(&[], |b| b.as_slice())
         }
         let body = part(&self.body);
-        let report = decode_avr(
-            body,
-            part(&self.signature),
-            part(&self.certificate_chain),
-            now,
-            options,
-        )?;
+        let report = decode_avr(body, part(&self.signature), part(&self.certificate_chain), now, options)?;
         let status = report.isv_enclave_quote_status;
-        let good = matches!(
-            status,
-            IsvQuoteStatus::OK | IsvQuoteStatus::SW_HARDENING_NEEDED
-        );
+        let good = matches!(status, IsvQuoteStatus::OK | IsvQuoteStatus::SW_HARDENING_NEEDED);
         if !good && !policy.is_some_and(|p| p.allowed_quote_statuses.contains(&status)) {
             return Err(Error::StatusNotAllowed { status });
         }
         if let Some(policy) = policy {
-            let (found, least) = (
-                report.tcb_evaluation_data_number,
-                policy.min_tcb_evaluation_data_number,
-            );
+            let (found, least) = (report.tcb_evaluation_data_number, policy.min_tcb_evaluation_data_number);
             if found < least {
                 return Err(Error::EvaluationDataNumber { found, least });
             }
@@ -183,10 +166,7 @@ impl AvrBundle {
         options: &VerifyOptions,
     ) -> Result<VerifiedQuote, Error> {
         let quote = self.open(policy, now, options)?.quote()?;
-        Ok(VerifiedQuote {
-            report_data: quote.report.report_data,
-            identity: quote.report.identity(),
-        })
+        Ok(VerifiedQuote { report_data: quote.report.report_data, identity: quote.report.identity() })
     }
 }
 
@@ -213,25 +193,13 @@ pub fn decode_avr(
 /// # Errors
 ///
 /// If the certificates do not lead to Intel's root at that time or the signature does not cover the body.
-pub fn verify_avr_signature(
-    body: &[u8],
-    signature: &[u8],
-    certificates: &[u8],
-    now: UnixTime,
-) -> Result<(), Error> {
+pub fn verify_avr_signature(body: &[u8], signature: &[u8], certificates: &[u8], now: UnixTime) -> Result<(), Error> {
     let pem = text::query_unescape(certificates).ok_or(Error::CertificateEncoding)?;
     let chain = x509::certificates_from_pem(&pem).map_err(Error::Chain)?;
     let [signer, root] = chain.as_slice() else {
-        return Err(Error::Chain(CertificateError::ChainLength {
-            found: chain.len(),
-            expected: 2,
-        }));
+        return Err(Error::Chain(CertificateError::ChainLength { found: chain.len(), expected: 2 }));
     };
     x509::verify_chain(signer, None, root, &INTEL_IAS_ROOT, now).map_err(Error::Chain)?;
     let signature = text::base64(signature).ok_or(Error::SignatureEncoding)?;
-    if signer.verify_rsa(body, &signature) {
-        Ok(())
-    } else {
-        Err(Error::Signature)
-    }
+    if signer.verify_rsa(body, &signature) { Ok(()) } else { Err(Error::Signature) }
 }

@@ -27,8 +27,8 @@ base_codec::fixed_bytes! {
 
 /// Signer of enclaves that were signed with the key that everybody knows (the test key of Fortanix' SDK).
 pub const TEST_MR_SIGNER: MrSigner = MrSigner::new([
-    0x9a, 0xff, 0xcf, 0xae, 0x47, 0xb8, 0x48, 0xec, 0x2c, 0xaf, 0x1c, 0x49, 0xb4, 0xb2, 0x83, 0x53,
-    0x1e, 0x1c, 0xc4, 0x25, 0xf9, 0x35, 0x82, 0xb3, 0x68, 0x06, 0xe5, 0x2a, 0x43, 0xd7, 0x8d, 0x1a,
+    0x9a, 0xff, 0xcf, 0xae, 0x47, 0xb8, 0x48, 0xec, 0x2c, 0xaf, 0x1c, 0x49, 0xb4, 0xb2, 0x83, 0x53, 0x1e, 0x1c, 0xc4,
+    0x25, 0xf9, 0x35, 0x82, 0xb3, 0x68, 0x06, 0xe5, 0x2a, 0x43, 0xd7, 0x8d, 0x1a,
 ]);
 
 impl fmt::Display for MrEnclave {
@@ -71,11 +71,7 @@ impl EnclaveIdentity {
     }
 
     fn joined(&self) -> Vec<u8> {
-        [
-            self.mr_enclave.as_bytes().as_slice(),
-            self.mr_signer.as_bytes(),
-        ]
-        .concat()
+        [self.mr_enclave.as_bytes().as_slice(), self.mr_signer.as_bytes()].concat()
     }
 }
 
@@ -137,10 +133,7 @@ mod tests {
 
     #[test]
     fn forms() {
-        let id = EnclaveIdentity {
-            mr_enclave: MrEnclave::new([1; 32]),
-            mr_signer: MrSigner::new([2; 32]),
-        };
+        let id = EnclaveIdentity { mr_enclave: MrEnclave::new([1; 32]), mr_signer: MrSigner::new([2; 32]) };
         assert_eq!(id.to_string().parse(), Ok(id));
         assert_eq!(EnclaveIdentity::from_key(&id.to_key()), Ok(id));
         assert_eq!(id.to_key(), STANDARD.encode([[1; 32], [2; 32]].concat()));

@@ -34,12 +34,10 @@ mod text;
 mod time;
 mod x509;
 
-pub use identity::{
-    EnclaveIdentity, MalformedIdentity, MrEnclave, MrSigner, TEST_MR_SIGNER, VerifiedQuote,
-};
+pub use identity::{EnclaveIdentity, MalformedIdentity, MrEnclave, MrSigner, TEST_MR_SIGNER, VerifiedQuote};
 pub use node::{
-    Binding, Error, HARDWARE_INTEL_SGX, NodeTeeCapability, SgxAttestation, SgxConstraints,
-    TeeFeatures, TeeFeaturesSgx, hash_attestation, hash_rak, verify_node_tee_capability,
+    Binding, Error, HARDWARE_INTEL_SGX, NodeTeeCapability, SgxAttestation, SgxConstraints, TeeFeatures, TeeFeaturesSgx,
+    hash_attestation, hash_rak, verify_node_tee_capability,
 };
 pub use options::VerifyOptions;
 pub use quote::{Error as QuoteError, Policy, Quote};

@@ -150,11 +150,7 @@ fn version_of(item: &[u8]) -> u16 {
         })
     });
     // Whatever can't be read is taken for the old shape, which had no version.
-    if read.is_err() || version == NO_VERSION {
-        0
-    } else {
-        version
-    }
+    if read.is_err() || version == NO_VERSION { 0 } else { version }
 }
 
 /// Which enclaves may run a deployment of a runtime, and how they are verified.
@@ -201,40 +197,16 @@ impl Decode for SgxConstraints {
         match version_of(item) {
             0 => {
                 let old: ConstraintsV0 = cbor::from_slice(item)?;
-                let ias = ias::QuotePolicy {
-                    allowed_quote_statuses: old.allowed_quote_statuses,
-                    ..Default::default()
-                };
-                let policy = Some(Policy {
-                    ias: Some(ias),
-                    pcs: None,
-                });
-                Ok(Self {
-                    v: 0,
-                    enclaves: old.enclaves,
-                    policy,
-                    max_attestation_age: 0,
-                })
+                let ias = ias::QuotePolicy { allowed_quote_statuses: old.allowed_quote_statuses, ..Default::default() };
+                let policy = Some(Policy { ias: Some(ias), pcs: None });
+                Ok(Self { v: 0, enclaves: old.enclaves, policy, max_attestation_age: 0 })
             }
             1 => {
                 let new: ConstraintsV1 = cbor::from_slice(item)?;
-                let ConstraintsV1 {
-                    v,
-                    enclaves,
-                    policy,
-                    max_attestation_age,
-                } = new;
-                Ok(Self {
-                    v,
-                    enclaves,
-                    policy,
-                    max_attestation_age,
-                })
+                let ConstraintsV1 { v, enclaves, policy, max_attestation_age } = new;
+                Ok(Self { v, enclaves, policy, max_attestation_age })
             }
-            version => Err(cbor::Error::invalid(
-                offset,
-                format!("invalid SGX constraints version {version}"),
-            )),
+            version => Err(cbor::Error::invalid(offset, format!("invalid SGX constraints version {version}"))),
         }
     }
 }
@@ -242,11 +214,7 @@ impl Decode for SgxConstraints {
 impl Encode for SgxConstraints {
     fn encode(&self, e: &mut Encoder) {
         if self.v == 0 {
-            let statuses = self
-                .policy
-                .as_ref()
-                .and_then(|p| p.ias.as_ref())
-                .map(|p| &p.allowed_quote_statuses);
+            let statuses = self.policy.as_ref().and_then(|p| p.ias.as_ref()).map(|p| &p.allowed_quote_statuses);
             ConstraintsV0 {
                 enclaves: self.enclaves.clone(),
                 allowed_quote_statuses: statuses.cloned().unwrap_or_default(),
@@ -270,11 +238,7 @@ impl SgxConstraints {
     /// # Errors
     ///
     /// If they are of an unsupported version or their policy has unsupported parts.
-    pub fn validate_basic(
-        &self,
-        features: &TeeFeatures,
-        feature_version_26_1: bool,
-    ) -> Result<(), Error> {
+    pub fn validate_basic(&self, features: &TeeFeatures, feature_version_26_1: bool) -> Result<(), Error> {
         check_version("constraints", self.v, features)?;
         let Some(policy) = &self.policy else {
             return Ok(());
@@ -282,11 +246,7 @@ impl SgxConstraints {
         if !features.sgx.tdx && policy.pcs.as_ref().is_some_and(|p| p.tdx.is_some()) {
             return Err(Error::TdxNotSupported);
         }
-        if policy.is_supported(feature_version_26_1) {
-            Ok(())
-        } else {
-            Err(Error::WhitelistNotSupported)
-        }
+        if policy.is_supported(feature_version_26_1) { Ok(()) } else { Err(Error::WhitelistNotSupported) }
     }
 }
 
@@ -329,32 +289,13 @@ impl Decode for SgxAttestation {
         match version_of(item) {
             0 => {
                 let ias: ias::AvrBundle = cbor::from_slice(item)?;
-                Ok(Self {
-                    quote: Quote {
-                        ias: Some(ias),
-                        pcs: None,
-                    },
-                    ..Self::default()
-                })
+                Ok(Self { quote: Quote { ias: Some(ias), pcs: None }, ..Self::default() })
             }
             1 => {
-                let AttestationV1 {
-                    v,
-                    quote,
-                    height,
-                    signature,
-                } = cbor::from_slice(item)?;
-                Ok(Self {
-                    v,
-                    quote,
-                    height,
-                    signature,
-                })
+                let AttestationV1 { v, quote, height, signature } = cbor::from_slice(item)?;
+                Ok(Self { v, quote, height, signature })
             }
-            version => Err(cbor::Error::invalid(
-                offset,
-                format!("invalid SGX attestation version {version}"),
-            )),
+            version => Err(cbor::Error::invalid(offset, format!("invalid SGX attestation version {version}"))),
         }
     }
 }
@@ -364,13 +305,8 @@ impl Encode for SgxAttestation {
         if self.v == 0 {
             self.quote.ias.encode(e);
         } else {
-            AttestationV1 {
-                v: self.v,
-                quote: self.quote.clone(),
-                height: self.height,
-                signature: self.signature,
-            }
-            .encode(e);
+            AttestationV1 { v: self.v, quote: self.quote.clone(), height: self.height, signature: self.signature }
+                .encode(e);
         }
     }
 }
@@ -414,13 +350,9 @@ impl SgxAttestation {
     ) -> Result<VerifiedQuote, Error> {
         let mut constraints = constraints.clone();
         features.sgx.apply_default_constraints(&mut constraints);
-        let verified = self
-            .quote
-            .verify(constraints.policy.as_ref(), binding.now, options)?;
+        let verified = self.quote.verify(constraints.policy.as_ref(), binding.now, options)?;
         if !constraints.enclaves.contains(&verified.identity) {
-            return Err(Error::BadEnclaveIdentity {
-                identity: Box::new(verified.identity),
-            });
+            return Err(Error::BadEnclaveIdentity { identity: Box::new(verified.identity) });
         }
         // The other half of the report data is the enclave's own.
         if verified.report_data[..32] != hash_rak(binding.rak) {
@@ -439,37 +371,18 @@ impl SgxAttestation {
         binding: &Binding<'_>,
         options: &VerifyOptions,
     ) -> Result<(), Error> {
-        let digest = hash_attestation(
-            &verified.report_data,
-            binding.node_id,
-            self.height,
-            binding.rek,
-        );
+        let digest = hash_attestation(&verified.report_data, binding.node_id, self.height, binding.rek);
         let rak = binding.rak.as_bytes();
         let signature = self.signature.as_bytes();
-        let signed = context::verify_with_context(
-            rak,
-            &context::TEE_ATTESTATION,
-            None,
-            None,
-            &digest,
-            signature,
-        );
+        let signed = context::verify_with_context(rak, &context::TEE_ATTESTATION, None, None, &digest, signature);
         if options.key_blacklist.contains(rak) || signed != Ok(true) {
             return Err(Error::InvalidSignature);
         }
         let age = binding
             .height
             .checked_sub(self.height)
-            .ok_or(Error::FromFuture {
-                attested: self.height,
-                height: binding.height,
-            })?;
-        if age > most {
-            Err(Error::NotFresh { age, most })
-        } else {
-            Ok(())
-        }
+            .ok_or(Error::FromFuture { attested: self.height, height: binding.height })?;
+        if age > most { Err(Error::NotFresh { age, most }) } else { Ok(()) }
     }
 }
 
@@ -480,16 +393,9 @@ pub fn hash_rak(rak: &PublicKey) -> [u8; 32] {
 
 /// The hash that the attestation key signs: TupleHash of report data, node, height (64 bits, little-endian) and, if there
 /// is one, the encryption key.
-pub fn hash_attestation(
-    report_data: &[u8],
-    node_id: &PublicKey,
-    height: u64,
-    rek: Option<&[u8; 32]>,
-) -> [u8; 32] {
+pub fn hash_attestation(report_data: &[u8], node_id: &PublicKey, height: u64, rek: Option<&[u8; 32]>) -> [u8; 32] {
     let mut hash = TupleHash256::new(context::TEE_ATTESTATION.name().as_bytes());
-    hash.update(report_data)
-        .update(node_id.as_bytes())
-        .update(&height.to_le_bytes());
+    hash.update(report_data).update(node_id.as_bytes()).update(&height.to_le_bytes());
     if let Some(rek) = rek {
         hash.update(rek);
     }
@@ -525,15 +431,11 @@ pub fn verify_node_tee_capability(
     options: &VerifyOptions,
 ) -> Result<VerifiedQuote, Error> {
     if capability.hardware != HARDWARE_INTEL_SGX {
-        return Err(Error::InvalidHardware {
-            hardware: capability.hardware,
-        });
+        return Err(Error::InvalidHardware { hardware: capability.hardware });
     }
-    let attestation: SgxAttestation =
-        cbor::from_slice(capability.attestation).map_err(Error::MalformedAttestation)?;
+    let attestation: SgxAttestation = cbor::from_slice(capability.attestation).map_err(Error::MalformedAttestation)?;
     attestation.validate_basic(features)?;
-    let constraints: SgxConstraints =
-        cbor::from_slice(capability.constraints).map_err(Error::MalformedConstraints)?;
+    let constraints: SgxConstraints = cbor::from_slice(capability.constraints).map_err(Error::MalformedConstraints)?;
     constraints.validate_basic(features, feature_version_26_1)?;
     attestation.verify(&constraints, features, binding, options)
 }

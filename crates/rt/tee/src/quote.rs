@@ -46,12 +46,8 @@ impl Quote {
         options: &VerifyOptions,
     ) -> Result<VerifiedQuote, Error> {
         match (&self.ias, &self.pcs) {
-            (Some(bundle), None) => {
-                Ok(bundle.verify(policy.and_then(|p| p.ias.as_ref()), now, options)?)
-            }
-            (None, Some(bundle)) => {
-                Ok(bundle.verify(policy.and_then(|p| p.pcs.as_ref()), now, options)?)
-            }
+            (Some(bundle), None) => Ok(bundle.verify(policy.and_then(|p| p.ias.as_ref()), now, options)?),
+            (None, Some(bundle)) => Ok(bundle.verify(policy.and_then(|p| p.pcs.as_ref()), now, options)?),
             _ => Err(Error::NotOneKind),
         }
     }
@@ -71,10 +67,6 @@ pub struct Policy {
 impl Policy {
     /// Whether the policy uses only what the network supports: the FMSPC whitelist exists from feature version 26.1.
     pub fn is_supported(&self, feature_version_26_1: bool) -> bool {
-        feature_version_26_1
-            || self
-                .pcs
-                .as_ref()
-                .is_none_or(|p| p.fmspc_whitelist.is_empty())
+        feature_version_26_1 || self.pcs.as_ref().is_none_or(|p| p.fmspc_whitelist.is_empty())
     }
 }

@@ -25,20 +25,13 @@ pub(crate) fn field<'a>(text: &'a [u8], name: &str) -> Option<&'a [u8]> {
             _ => return None,
         }
     }
-    if space(text, at + 1) == text.len() {
-        found
-    } else {
-        None
-    }
+    if space(text, at + 1) == text.len() { found } else { None }
 }
 
 /// The first position from `at` that holds no white space.
 fn space(text: &[u8], at: usize) -> usize {
     let rest = text.get(at..).unwrap_or(&[]);
-    at + rest
-        .iter()
-        .take_while(|b| matches!(b, b' ' | b'\t' | b'\r' | b'\n'))
-        .count()
+    at + rest.iter().take_while(|b| matches!(b, b' ' | b'\t' | b'\r' | b'\n')).count()
 }
 
 fn expect(text: &[u8], at: usize, byte: u8) -> Option<usize> {
@@ -86,10 +79,8 @@ fn value_end(text: &[u8], at: usize) -> Option<usize> {
         }
         _ => {
             let rest = &text[at..];
-            let len = rest
-                .iter()
-                .take_while(|b| !matches!(b, b',' | b'}' | b']' | b' ' | b'\t' | b'\r' | b'\n'))
-                .count();
+            let len =
+                rest.iter().take_while(|b| !matches!(b, b',' | b'}' | b']' | b' ' | b'\t' | b'\r' | b'\n')).count();
             (len > 0).then_some(at + len)
         }
     }
@@ -102,24 +93,13 @@ mod tests {
     #[test]
     fn finds_exact_bytes() {
         let text = br#" { "a" : {"x": [1, "}"] , "y":"\""}, "b":"q" ,"c": 12 } "#;
-        assert_eq!(
-            field(text, "a"),
-            Some(&br#"{"x": [1, "}"] , "y":"\""}"#[..])
-        );
+        assert_eq!(field(text, "a"), Some(&br#"{"x": [1, "}"] , "y":"\""}"#[..]));
         assert_eq!(field(text, "b"), Some(&br#""q""#[..]));
         assert_eq!(field(text, "c"), Some(&b"12"[..]));
         assert_eq!(field(text, "x"), None);
-        for bad in [
-            &b""[..],
-            b"{",
-            b"{}",
-            b"[]",
-            br#"{"a"}"#,
-            br#"{"a":"#,
-            br#"{"a":1"#,
-            br#"{"a":1} x"#,
-            br#"{"a":"\"#,
-        ] {
+        for bad in
+            [&b""[..], b"{", b"{}", b"[]", br#"{"a"}"#, br#"{"a":"#, br#"{"a":1"#, br#"{"a":1} x"#, br#"{"a":"\"#]
+        {
             assert_eq!(field(bad, "a"), None);
         }
     }

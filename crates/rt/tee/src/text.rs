@@ -17,11 +17,7 @@ const BASE64: GeneralPurpose = GeneralPurpose::new(
 /// Decodes base64, skipping CR and LF wherever they stand.
 pub(crate) fn base64(text: &[u8]) -> Option<Vec<u8>> {
     if text.iter().any(|b| matches!(b, b'\r' | b'\n')) {
-        let kept: Vec<u8> = text
-            .iter()
-            .copied()
-            .filter(|b| !matches!(b, b'\r' | b'\n'))
-            .collect();
+        let kept: Vec<u8> = text.iter().copied().filter(|b| !matches!(b, b'\r' | b'\n')).collect();
         return BASE64.decode(kept).ok();
     }
     BASE64.decode(text).ok()
@@ -114,20 +110,13 @@ fn attempt(data: &[u8], start: usize, end: usize) -> Attempt<'_> {
     }
     if headers && body > end {
         // Headers that run past the END mark itself end the search.
-        return if body > end + END.len() {
-            Attempt::Stop
-        } else {
-            Attempt::Skip
-        };
+        return if body > end + END.len() { Attempt::Stop } else { Attempt::Skip };
     }
     // The trailer is looked for where the END mark stood, whatever the headers swallowed.
     let Some(trailer) = data.get(end + END.len()..) else {
         return Attempt::Skip;
     };
-    let Some(after) = trailer
-        .strip_prefix(label)
-        .and_then(|t| t.strip_prefix(DASHES))
-    else {
+    let Some(after) = trailer.strip_prefix(label).and_then(|t| t.strip_prefix(DASHES)) else {
         return Attempt::Skip;
     };
     let (blank, consumed) = line(after);
@@ -136,23 +125,13 @@ fn attempt(data: &[u8], start: usize, end: usize) -> Attempt<'_> {
     }
     let mut bytes = Vec::new();
     if body < end {
-        let text: Vec<u8> = data[body..end]
-            .iter()
-            .copied()
-            .filter(|b| !matches!(b, b' ' | b'\t'))
-            .collect();
+        let text: Vec<u8> = data[body..end].iter().copied().filter(|b| !matches!(b, b' ' | b'\t')).collect();
         match base64(&text) {
             Some(decoded) => bytes = decoded,
             None => return Attempt::Skip,
         }
     }
-    Attempt::Found(
-        PemBlock {
-            label: label.to_vec(),
-            bytes,
-        },
-        &after[consumed..],
-    )
+    Attempt::Found(PemBlock { label: label.to_vec(), bytes }, &after[consumed..])
 }
 
 /// Finds the next PEM block as Go's `encoding/pem` does: text before it is skipped, headers are skipped, a block
@@ -195,10 +174,7 @@ mod tests {
 
     #[test]
     fn query_escapes() {
-        assert_eq!(
-            query_unescape(b"a+b%20%2b%2B").as_deref(),
-            Some(&b"a b ++"[..])
-        );
+        assert_eq!(query_unescape(b"a+b%20%2b%2B").as_deref(), Some(&b"a b ++"[..]));
         assert_eq!(query_unescape(b"%"), None);
         assert_eq!(query_unescape(b"%2"), None);
         assert_eq!(query_unescape(b"%zz"), None);
@@ -206,22 +182,11 @@ mod tests {
 
     #[test]
     fn pem() {
-        let block =
-            |t: &str| pem_block(t.as_bytes()).map(|(b, rest)| (b.label, b.bytes, rest.to_vec()));
+        let block = |t: &str| pem_block(t.as_bytes()).map(|(b, rest)| (b.label, b.bytes, rest.to_vec()));
         let good = "-----BEGIN X Y-----\nAQ I=\n-----END X Y-----\nrest";
-        assert_eq!(
-            block(good),
-            Some((b"X Y".to_vec(), vec![1, 2], b"rest".to_vec()))
-        );
-        assert_eq!(
-            block(&format!("junk\n{good}")),
-            Some((b"X Y".to_vec(), vec![1, 2], b"rest".to_vec()))
-        );
-        assert_eq!(
-            block(&format!("junk{good}")),
-            None,
-            "not at the start of a line"
-        );
+        assert_eq!(block(good), Some((b"X Y".to_vec(), vec![1, 2], b"rest".to_vec())));
+        assert_eq!(block(&format!("junk\n{good}")), Some((b"X Y".to_vec(), vec![1, 2], b"rest".to_vec())));
+        assert_eq!(block(&format!("junk{good}")), None, "not at the start of a line");
         assert_eq!(block("-----BEGIN A-----\nAQI=\n-----END B-----\n"), None);
         assert_eq!(block("-----BEGIN A-----\nAQI\n-----END A-----\n"), None);
         assert_eq!(block("-----BEGIN A-----\nAQI=\n-----END A-----x\n"), None);
@@ -229,16 +194,9 @@ mod tests {
             block("-----BEGIN A-----\nK: v\n\nAQI=\n-----END A----- \t\r\nz"),
             Some((b"A".to_vec(), vec![1, 2], b"z".to_vec()))
         );
-        assert_eq!(
-            block("-----BEGIN A-----\n-----END A-----\n"),
-            Some((b"A".to_vec(), vec![], vec![]))
-        );
+        assert_eq!(block("-----BEGIN A-----\n-----END A-----\n"), Some((b"A".to_vec(), vec![], vec![])));
         let two = format!("-----BEGIN A-----\n!!\n-----END A-----\n{good}");
-        assert_eq!(
-            block(&two),
-            Some((b"X Y".to_vec(), vec![1, 2], b"rest".to_vec())),
-            "a bad block is passed over"
-        );
+        assert_eq!(block(&two), Some((b"X Y".to_vec(), vec![1, 2], b"rest".to_vec())), "a bad block is passed over");
         assert_eq!(block(""), None);
     }
 }

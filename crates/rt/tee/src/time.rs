@@ -16,10 +16,7 @@ pub struct UnixTime {
 impl UnixTime {
     /// The time `seconds` after the Unix epoch; nanoseconds of `10^9` and more count as `10^9 - 1`.
     pub fn new(seconds: i64, nanos: u32) -> Self {
-        Self {
-            seconds,
-            nanos: nanos.min(999_999_999),
-        }
+        Self { seconds, nanos: nanos.min(999_999_999) }
     }
 
     /// Whole seconds since the Unix epoch.
@@ -48,11 +45,7 @@ impl From<i64> for UnixTime {
 /// Days from 1970-01-01 to the given day of the proleptic Gregorian calendar.
 fn days_from_civil(year: i64, month: u32, day: u32) -> i64 {
     // Years that begin in March put the leap day at their end.
-    let (y, m) = if month <= 2 {
-        (year - 1, month + 9)
-    } else {
-        (year, month - 3)
-    };
+    let (y, m) = if month <= 2 { (year - 1, month + 9) } else { (year, month - 3) };
     let day_of_year = i64::from((153 * m + 2) / 5 + day - 1);
     y * 365 + y.div_euclid(4) - y.div_euclid(100) + y.div_euclid(400) + day_of_year - 719_468
 }
@@ -67,12 +60,7 @@ fn days_in_month(year: i64, month: u32) -> u32 {
 }
 
 /// The time of a date and a time of day in UTC, if all parts are in range.
-pub(crate) fn from_civil(
-    year: i64,
-    month: u32,
-    day: u32,
-    clock: (u32, u32, u32),
-) -> Option<UnixTime> {
+pub(crate) fn from_civil(year: i64, month: u32, day: u32, clock: (u32, u32, u32)) -> Option<UnixTime> {
     let (hour, minute, second) = clock;
     if !(1..=12).contains(&month) || day == 0 || day > days_in_month(year, month) {
         return None;
@@ -81,29 +69,18 @@ pub(crate) fn from_civil(
         return None;
     }
     let seconds = i64::from(hour * 3600 + minute * 60 + second);
-    Some(UnixTime::new(
-        days_from_civil(year, month, day) * 86_400 + seconds,
-        0,
-    ))
+    Some(UnixTime::new(days_from_civil(year, month, day) * 86_400 + seconds, 0))
 }
 
 /// Takes a number of `least` to `most` digits from the front.
 pub(crate) fn digits(text: &mut &[u8], least: usize, most: usize) -> Option<u32> {
-    let count = text
-        .iter()
-        .take(most)
-        .take_while(|b| b.is_ascii_digit())
-        .count();
+    let count = text.iter().take(most).take_while(|b| b.is_ascii_digit()).count();
     if count < least {
         return None;
     }
     let (number, rest) = text.split_at(count);
     *text = rest;
-    Some(
-        number
-            .iter()
-            .fold(0, |acc, b| acc * 10 + u32::from(b - b'0')),
-    )
+    Some(number.iter().fold(0, |acc, b| acc * 10 + u32::from(b - b'0')))
 }
 
 fn literal(text: &mut &[u8], expected: &[u8]) -> Option<()> {
@@ -135,9 +112,7 @@ pub(crate) fn parse_timestamp(text: &str, suffix: &str) -> Option<UnixTime> {
         let count = rest.iter().take_while(|b| b.is_ascii_digit()).count();
         let (fraction, tail) = rest.split_at(count);
         *rest = tail;
-        nanos = (0..9).fold(0, |acc, i| {
-            acc * 10 + fraction.get(i).map_or(0, |b| u32::from(b - b'0'))
-        });
+        nanos = (0..9).fold(0, |acc, i| acc * 10 + fraction.get(i).map_or(0, |b| u32::from(b - b'0')));
     }
     literal(rest, suffix.as_bytes())?;
     if !rest.is_empty() {
@@ -149,10 +124,7 @@ pub(crate) fn parse_timestamp(text: &str, suffix: &str) -> Option<UnixTime> {
 
 /// Writes `2006-01-02T15:04:05[.fraction]` in UTC, the fraction without trailing zeros.
 pub(crate) fn format_timestamp(time: UnixTime) -> String {
-    let (days, second) = (
-        time.seconds.div_euclid(86_400),
-        time.seconds.rem_euclid(86_400),
-    );
+    let (days, second) = (time.seconds.div_euclid(86_400), time.seconds.rem_euclid(86_400));
     // Counted from 0000-03-01 in eras of 400 years, so that the leap day ends a year.
     let shifted = days + 719_468;
     let (era, day) = (shifted.div_euclid(146_097), shifted.rem_euclid(146_097));
@@ -177,26 +149,12 @@ mod tests {
     #[test]
     fn timestamps() {
         let avr = |t: &str| parse_timestamp(t, "");
-        assert_eq!(
-            avr("2018-03-30T22:02:26.123456"),
-            Some(UnixTime::new(1_522_447_346, 123_456_000))
-        );
+        assert_eq!(avr("2018-03-30T22:02:26.123456"), Some(UnixTime::new(1_522_447_346, 123_456_000)));
         assert_eq!(avr("1970-01-01T00:00:00"), Some(UnixTime::default()));
         assert_eq!(avr("1969-12-31T23:59:59"), Some(UnixTime::from(-1)));
-        assert_eq!(
-            avr("2000-02-29T0:00:00"),
-            Some(UnixTime::from(951_782_400)),
-            "one-digit hour"
-        );
-        assert_eq!(
-            avr("2000-02-29T00:00:00,5"),
-            Some(UnixTime::new(951_782_400, 500_000_000)),
-            "comma"
-        );
-        assert_eq!(
-            avr("2000-02-29T00:00:00.1234567899"),
-            Some(UnixTime::new(951_782_400, 123_456_789))
-        );
+        assert_eq!(avr("2000-02-29T0:00:00"), Some(UnixTime::from(951_782_400)), "one-digit hour");
+        assert_eq!(avr("2000-02-29T00:00:00,5"), Some(UnixTime::new(951_782_400, 500_000_000)), "comma");
+        assert_eq!(avr("2000-02-29T00:00:00.1234567899"), Some(UnixTime::new(951_782_400, 123_456_789)));
         for bad in [
             "",
             "2001-02-29T00:00:00",
@@ -212,19 +170,13 @@ mod tests {
         ] {
             assert_eq!(avr(bad), None, "{bad}");
         }
-        assert_eq!(
-            parse_timestamp("2022-12-16T12:45:36Z", "Z"),
-            Some(UnixTime::from(1_671_194_736))
-        );
+        assert_eq!(parse_timestamp("2022-12-16T12:45:36Z", "Z"), Some(UnixTime::from(1_671_194_736)));
         assert_eq!(parse_timestamp("2022-12-16T12:45:36", "Z"), None);
     }
 
     #[test]
     fn formatting_is_the_inverse() {
-        assert_eq!(
-            format_timestamp(UnixTime::new(1_522_447_346, 123_456_000)),
-            "2018-03-30T22:02:26.123456"
-        );
+        assert_eq!(format_timestamp(UnixTime::new(1_522_447_346, 123_456_000)), "2018-03-30T22:02:26.123456");
         assert_eq!(format_timestamp(UnixTime::default()), "1970-01-01T00:00:00");
         for seconds in (-62_135_596_800..253_402_300_800).step_by(86_400 * 13 + 11_111) {
             let time = UnixTime::new(seconds, 500);

@@ -58,9 +58,7 @@ pub enum CertificateError {
     #[error("certificate signed by unknown authority")]
     UnknownAuthority,
     /// Before the start or after the end of validity.
-    #[error(
-        "certificate has expired or is not yet valid: valid from {not_before} to {not_after}, time is {now}"
-    )]
+    #[error("certificate has expired or is not yet valid: valid from {not_before} to {not_after}, time is {now}")]
     Expired {
         /// Unix seconds.
         not_before: i64,
@@ -135,20 +133,14 @@ impl Certificate {
     /// Anything the reference's parser refuses too, and keys of Intel's two kinds that are malformed.
     pub fn from_der(bytes: &[u8]) -> Result<Self, CertificateError> {
         let mut outer = Der::new(bytes);
-        let whole = outer
-            .element(tag::SEQUENCE)
-            .ok_or(malformed("certificate"))?;
+        let whole = outer.element(tag::SEQUENCE).ok_or(malformed("certificate"))?;
         if !outer.is_empty() {
             return Err(malformed("trailing data"));
         }
         // What follows the signature within the sequence is not looked at, as in the reference.
         let mut parts = Der::new(whole.content);
-        let signed = parts
-            .element(tag::SEQUENCE)
-            .ok_or(malformed("signed part"))?;
-        let algorithm = parts
-            .read(tag::SEQUENCE)
-            .ok_or(malformed("signature algorithm"))?;
+        let signed = parts.element(tag::SEQUENCE).ok_or(malformed("signed part"))?;
+        let algorithm = parts.read(tag::SEQUENCE).ok_or(malformed("signature algorithm"))?;
         let signature = parts.bit_string().ok_or(malformed("signature"))?;
         let mut certificate = Self::from_signed_part(signed.content, algorithm)?;
         certificate.raw = whole.full.to_vec();
@@ -160,38 +152,23 @@ impl Certificate {
     fn from_signed_part(bytes: &[u8], outer_algorithm: Der<'_>) -> Result<Self, CertificateError> {
         let mut tbs = Der::new(bytes);
         let version = match tbs.optional(tag::explicit(0)).ok_or(malformed("version"))? {
-            Some(mut v) => {
-                v.integer()
-                    .filter(|n| (0..=2).contains(n) && v.is_empty())
-                    .ok_or(malformed("version"))?
-                    + 1
-            }
+            Some(mut v) => v.integer().filter(|n| (0..=2).contains(n) && v.is_empty()).ok_or(malformed("version"))? + 1,
             None => 1,
         };
         let serial = tbs.integer_bytes().ok_or(malformed("serial number"))?;
         if serial[0] & 0x80 != 0 {
             return Err(malformed("negative serial number"));
         }
-        let algorithm = tbs
-            .read(tag::SEQUENCE)
-            .ok_or(malformed("signature algorithm"))?;
+        let algorithm = tbs.read(tag::SEQUENCE).ok_or(malformed("signature algorithm"))?;
         if algorithm.rest() != outer_algorithm.rest() {
             return Err(malformed("inner and outer signature algorithms differ"));
         }
         let algorithm = signature_algorithm(algorithm).ok_or(malformed("signature algorithm"))?;
-        let issuer = tbs
-            .element(tag::SEQUENCE)
-            .ok_or(malformed("issuer"))?
-            .full
-            .to_vec();
+        let issuer = tbs.element(tag::SEQUENCE).ok_or(malformed("issuer"))?.full.to_vec();
         let mut validity = tbs.read(tag::SEQUENCE).ok_or(malformed("validity"))?;
         let not_before = time(&mut validity).ok_or(malformed("start of validity"))?;
         let not_after = time(&mut validity).ok_or(malformed("end of validity"))?;
-        let subject = tbs
-            .element(tag::SEQUENCE)
-            .ok_or(malformed("subject"))?
-            .full
-            .to_vec();
+        let subject = tbs.element(tag::SEQUENCE).ok_or(malformed("subject"))?.full.to_vec();
         let key = public_key(tbs.read(tag::SEQUENCE).ok_or(malformed("public key"))?)?;
         let mut certificate = Self {
             raw: Vec::new(),
@@ -211,17 +188,13 @@ impl Certificate {
         };
         if version > 1 {
             for n in [1, 2] {
-                tbs.optional(tag::implicit(n))
-                    .ok_or(malformed("unique identifier"))?;
+                tbs.optional(tag::implicit(n)).ok_or(malformed("unique identifier"))?;
             }
         }
         if version == 3
-            && let Some(mut list) = tbs
-                .optional(tag::explicit(3))
-                .ok_or(malformed("extensions"))?
+            && let Some(mut list) = tbs.optional(tag::explicit(3)).ok_or(malformed("extensions"))?
         {
-            certificate
-                .read_extensions(list.read(tag::SEQUENCE).ok_or(malformed("extensions"))?)?;
+            certificate.read_extensions(list.read(tag::SEQUENCE).ok_or(malformed("extensions"))?)?;
         }
         Ok(certificate)
     }
@@ -235,11 +208,7 @@ impl Certificate {
                 Some(tag::BOOLEAN) => item.boolean().ok_or(bad())?,
                 _ => false,
             };
-            let value = item
-                .element(tag::OCTET_STRING)
-                .ok_or(bad())?
-                .content
-                .to_vec();
+            let value = item.element(tag::OCTET_STRING).ok_or(bad())?.content.to_vec();
             // Certificates have about ten extensions; a crafted one may have thousands, but is bounded by its size.
             if self.extensions.len() >= 256 || self.extensions.iter().any(|e| e.oid == oid) {
                 return Err(malformed("duplicate or too many extensions"));
@@ -250,16 +219,10 @@ impl Certificate {
                     let (padding, bits) = Der::new(&value).bit_string().ok_or(bad())?;
                     self.key_usage = Some((padding, bits.to_vec()));
                 }
-                OID_EXTENDED_KEY_USAGE => {
-                    self.extended_usage = Some(extended_usage(&value).ok_or(bad())?)
-                }
+                OID_EXTENDED_KEY_USAGE => self.extended_usage = Some(extended_usage(&value).ok_or(bad())?),
                 _ => {}
             }
-            self.extensions.push(Extension {
-                oid,
-                critical,
-                value,
-            });
+            self.extensions.push(Extension { oid, critical, value });
         }
         Ok(())
     }
@@ -274,27 +237,19 @@ impl Certificate {
     }
 
     pub(crate) fn extension(&self, oid: &[u8]) -> Option<&[u8]> {
-        self.extensions
-            .iter()
-            .find(|e| e.oid == oid)
-            .map(|e| e.value.as_slice())
+        self.extensions.iter().find(|e| e.oid == oid).map(|e| e.value.as_slice())
     }
 
     fn has_unknown_critical(&self) -> bool {
         self.extensions.iter().any(|e| {
-            e.critical
-                && ![OID_BASIC_CONSTRAINTS, OID_KEY_USAGE, OID_EXTENDED_KEY_USAGE]
-                    .contains(&e.oid.as_slice())
+            e.critical && ![OID_BASIC_CONSTRAINTS, OID_KEY_USAGE, OID_EXTENDED_KEY_USAGE].contains(&e.oid.as_slice())
         })
     }
 
     /// Whether the extended usages, if any, allow what the reference's default asks for: server authentication.
     fn usable(&self) -> bool {
         self.extended_usage.as_ref().is_none_or(|list| {
-            list.is_empty()
-                || list
-                    .iter()
-                    .any(|u| u.as_slice() == OID_EKU_ANY || u.as_slice() == OID_EKU_SERVER)
+            list.is_empty() || list.iter().any(|u| u.as_slice() == OID_EKU_ANY || u.as_slice() == OID_EKU_SERVER)
         })
     }
 
@@ -311,22 +266,13 @@ impl Certificate {
         let Some(CertificateKey::Rsa(key)) = &self.key else {
             return false;
         };
-        key.verify(
-            Pkcs1v15Sign::new::<rsa::sha2::Sha256>(),
-            &Sha256::digest(message),
-            signature,
-        )
-        .is_ok()
+        key.verify(Pkcs1v15Sign::new::<rsa::sha2::Sha256>(), &Sha256::digest(message), signature).is_ok()
     }
 
     fn is_signed_by(&self, parent: &Certificate) -> bool {
         match (self.algorithm, &parent.key) {
-            (SignatureAlgorithm::EcdsaSha256, Some(CertificateKey::P256(key))) => {
-                ecdsa_from_der(&self.signature).is_some_and(|s| {
-                    key.verify_prehash(&Sha256::digest(&self.signed), &s)
-                        .is_ok()
-                })
-            }
+            (SignatureAlgorithm::EcdsaSha256, Some(CertificateKey::P256(key))) => ecdsa_from_der(&self.signature)
+                .is_some_and(|s| key.verify_prehash(&Sha256::digest(&self.signed), &s).is_ok()),
             (SignatureAlgorithm::RsaSha256, Some(CertificateKey::Rsa(_))) => {
                 parent.verify_rsa(&self.signed, &self.signature)
             }
@@ -337,9 +283,7 @@ impl Certificate {
     /// Checks the certificate for itself at its place, with `below` certificates before it in the path.
     fn check(&self, now: UnixTime, below: usize) -> Result<(), CertificateError> {
         if self.has_unknown_critical() {
-            return Err(CertificateError::NotAcceptable {
-                reason: "unknown critical extension",
-            });
+            return Err(CertificateError::NotAcceptable { reason: "unknown critical extension" });
         }
         if now < self.not_before || now > self.not_after {
             return Err(CertificateError::Expired {
@@ -351,14 +295,10 @@ impl Certificate {
         if let Some((_, Some(most))) = self.basic
             && i64::try_from(below).unwrap_or(i64::MAX) - 1 > most
         {
-            return Err(CertificateError::NotAcceptable {
-                reason: "too many intermediates",
-            });
+            return Err(CertificateError::NotAcceptable { reason: "too many intermediates" });
         }
         if !self.usable() {
-            return Err(CertificateError::NotAcceptable {
-                reason: "extended key usage",
-            });
+            return Err(CertificateError::NotAcceptable { reason: "extended key usage" });
         }
         Ok(())
     }
@@ -375,15 +315,9 @@ impl Certificate {
             return Err(CertificateError::UnknownAuthority);
         }
         let authority = matches!(self.basic, Some((true, _)));
-        let allowed = if self.version == 3 || self.basic.is_some() {
-            authority
-        } else {
-            root
-        };
+        let allowed = if self.version == 3 || self.basic.is_some() { authority } else { root };
         if !allowed || !self.may_sign_certificates() {
-            return Err(CertificateError::NotAcceptable {
-                reason: "not authorised to sign certificates",
-            });
+            return Err(CertificateError::NotAcceptable { reason: "not authorised to sign certificates" });
         }
         if !child.is_signed_by(self) {
             return Err(CertificateError::UnknownAuthority);
@@ -413,11 +347,7 @@ pub(crate) fn verify_chain(
             }
         }
     }
-    if root.raw == trusted.raw {
-        Ok(())
-    } else {
-        Err(CertificateError::UnexpectedRoot)
-    }
+    if root.raw == trusted.raw { Ok(()) } else { Err(CertificateError::UnexpectedRoot) }
 }
 
 /// Reads PEM certificates until no further block follows; blocks of another kind are an error.
@@ -426,10 +356,7 @@ pub(crate) fn certificates_from_pem(bytes: &[u8]) -> Result<Vec<Certificate>, Ce
     let mut rest = bytes;
     while let Some((block, after)) = text::pem_block(rest) {
         if block.label != b"CERTIFICATE" {
-            let label = String::from_utf8_lossy(&block.label)
-                .chars()
-                .take(80)
-                .collect();
+            let label = String::from_utf8_lossy(&block.label).chars().take(80).collect();
             return Err(CertificateError::Label { label });
         }
         out.push(Certificate::from_der(&block.bytes)?);
@@ -447,11 +374,8 @@ pub(crate) static INTEL_IAS_ROOT: LazyLock<Certificate> =
     LazyLock::new(|| pinned(include_bytes!("../data/intel-ias-report-signing-ca.pem")));
 
 fn pinned(pem: &[u8]) -> Certificate {
-    let list = certificates_from_pem(pem)
-        .expect("the pinned certificate is well-formed, as a test checks");
-    list.into_iter()
-        .next()
-        .expect("the pinned file holds a certificate, as a test checks")
+    let list = certificates_from_pem(pem).expect("the pinned certificate is well-formed, as a test checks");
+    list.into_iter().next().expect("the pinned file holds a certificate, as a test checks")
 }
 
 /// Reads an ECDSA signature `SEQUENCE { r INTEGER, s INTEGER }`, strictly.
@@ -503,9 +427,7 @@ fn time(validity: &mut Der<'_>) -> Option<UnixTime> {
     let text = &mut text;
     let year = match element.tag {
         // Two digits stand for 1950 to 2049.
-        tag::UTC_TIME => {
-            time::digits(text, 2, 2).map(|y| if y >= 50 { 1900 + y } else { 2000 + y })?
-        }
+        tag::UTC_TIME => time::digits(text, 2, 2).map(|y| if y >= 50 { 1900 + y } else { 2000 + y })?,
         tag::GENERALIZED_TIME => time::digits(text, 4, 4)?,
         _ => return None,
     };
@@ -530,17 +452,13 @@ fn public_key(mut info: Der<'_>) -> Result<Option<CertificateKey>, CertificateEr
             if curve != OID_P256 || bits.first() != Some(&4) {
                 return Err(malformed("unsupported elliptic curve key"));
             }
-            VerifyingKey::from_sec1_bytes(bits)
-                .map(|k| Some(CertificateKey::P256(k)))
-                .map_err(|_| bad())
+            VerifyingKey::from_sec1_bytes(bits).map(|k| Some(CertificateKey::P256(k))).map_err(|_| bad())
         }
         OID_RSA_KEY => {
             let mut key = Der::new(bits).read(tag::SEQUENCE).ok_or(bad())?;
             let modulus = BigUint::from_bytes_be(key.unsigned().ok_or(bad())?);
             let exponent = BigUint::from_bytes_be(key.unsigned().ok_or(bad())?);
-            RsaPublicKey::new(modulus, exponent)
-                .map(|k| Some(CertificateKey::Rsa(Box::new(k))))
-                .map_err(|_| bad())
+            RsaPublicKey::new(modulus, exponent).map(|k| Some(CertificateKey::Rsa(Box::new(k)))).map_err(|_| bad())
         }
         _ => Ok(None),
     }

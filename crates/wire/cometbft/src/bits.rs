@@ -28,24 +28,16 @@ pub struct BitArrayError {
 impl BitArray {
     /// So many bits, none set.
     pub fn new(bits: usize) -> Self {
-        Self {
-            bits: i64::try_from(bits).unwrap_or(i64::MAX),
-            elems: vec![0; bits.div_ceil(64)],
-        }
+        Self { bits: i64::try_from(bits).unwrap_or(i64::MAX), elems: vec![0; bits.div_ceil(64)] }
     }
 
     /// Checks that bits and words agree; refuses a negative number of bits.
     pub fn validate_basic(&self) -> Result<(), BitArrayError> {
-        let wanted = usize::try_from(self.bits)
-            .ok()
-            .map(|bits| bits.div_ceil(64));
+        let wanted = usize::try_from(self.bits).ok().map(|bits| bits.div_ceil(64));
         if wanted == Some(self.elems.len()) {
             return Ok(());
         }
-        Err(BitArrayError {
-            bits: self.bits,
-            words: self.elems.len(),
-        })
+        Err(BitArrayError { bits: self.bits, words: self.elems.len() })
     }
 
     /// Number of bits.
@@ -60,11 +52,7 @@ impl BitArray {
 
     /// Whether a bit is set; outside of the row: no.
     pub fn get(&self, index: usize) -> bool {
-        index < self.len()
-            && self
-                .elems
-                .get(index / 64)
-                .is_some_and(|word| word >> (index % 64) & 1 == 1)
+        index < self.len() && self.elems.get(index / 64).is_some_and(|word| word >> (index % 64) & 1 == 1)
     }
 
     /// Sets or clears a bit; `false` if it lies outside of the row.
@@ -107,11 +95,9 @@ impl BitArray {
     #[must_use]
     pub fn and(&self, other: &Self) -> Self {
         let mut out = Self::new(self.len().min(other.len()));
-        self.ones()
-            .filter(|&index| other.get(index))
-            .for_each(|index| {
-                out.set(index, true);
-            });
+        self.ones().filter(|&index| other.get(index)).for_each(|index| {
+            out.set(index, true);
+        });
         out
     }
 
@@ -119,11 +105,9 @@ impl BitArray {
     #[must_use]
     pub fn without(&self, other: &Self) -> Self {
         let mut out = Self::new(self.len());
-        self.ones()
-            .filter(|&index| !other.get(index))
-            .for_each(|index| {
-                out.set(index, true);
-            });
+        self.ones().filter(|&index| !other.get(index)).for_each(|index| {
+            out.set(index, true);
+        });
         out
     }
 }
@@ -153,10 +137,7 @@ mod tests {
         a.validate_basic().unwrap();
         assert_eq!((a.len(), a.elems.len()), (70, 2));
         assert_eq!(a.or(&b).ones().count(), 35 + 11);
-        assert_eq!(
-            a.and(&b).ones().collect::<Vec<_>>(),
-            (0..66).step_by(6).collect::<Vec<_>>()
-        );
+        assert_eq!(a.and(&b).ones().collect::<Vec<_>>(), (0..66).step_by(6).collect::<Vec<_>>());
         assert_eq!(a.without(&b).len(), 70);
         assert!(!a.get(70) && !a.clone().set(70, true));
         assert!((0..65).map(|_| true).collect::<BitArray>().is_full());
@@ -165,10 +146,7 @@ mod tests {
     #[test]
     fn rows_that_lie_about_their_length_are_refused() {
         for (bits, words) in [(-1, 0), (1, 0), (64, 2), (i64::MAX, 1)] {
-            let row = BitArray {
-                bits,
-                elems: vec![u64::MAX; words],
-            };
+            let row = BitArray { bits, elems: vec![u64::MAX; words] };
             assert!(row.validate_basic().is_err());
             let _ = (row.get(1000), row.ones().count());
         }

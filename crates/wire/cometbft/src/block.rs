@@ -5,9 +5,7 @@
 use crate::codec::{DecodeError, Field, Key, Message, Reader, messages};
 use crate::evidence::{Evidence, EvidenceError, EvidenceList};
 use crate::keys::ADDRESS_SIZE;
-use crate::limits::{
-    BLOCK_PART_BYTES, MAX_BLOCK_BYTES, MAX_CHAIN_ID_BYTES, MAX_SIGNATURE_BYTES, MAX_VOTES,
-};
+use crate::limits::{BLOCK_PART_BYTES, MAX_BLOCK_BYTES, MAX_CHAIN_ID_BYTES, MAX_SIGNATURE_BYTES, MAX_VOTES};
 use crate::merkle::{self, HASH_SIZE, Hash, sha256};
 use crate::part_set::PartSet;
 use crate::time::Time;
@@ -249,10 +247,7 @@ pub(crate) fn validate_hash(field: &'static str, hash: &[u8]) -> Result<(), Basi
     if hash.is_empty() || hash.len() == HASH_SIZE {
         Ok(())
     } else {
-        Err(BasicError::HashSize {
-            field,
-            len: hash.len(),
-        })
+        Err(BasicError::HashSize { field, len: hash.len() })
     }
 }
 
@@ -276,9 +271,7 @@ impl BlockId {
 
     /// Whether this fully names a block.
     pub fn is_complete(&self) -> bool {
-        self.hash.len() == HASH_SIZE
-            && self.part_set_header.total > 0
-            && self.part_set_header.hash.len() == HASH_SIZE
+        self.hash.len() == HASH_SIZE && self.part_set_header.total > 0 && self.part_set_header.hash.len() == HASH_SIZE
     }
 
     /// Checks the lengths of the hashes.
@@ -365,10 +358,7 @@ impl Data {
 impl CommitSig {
     /// Entry of a validator whose vote did not come in.
     pub fn absent() -> Self {
-        Self {
-            block_id_flag: BlockIdFlag::ABSENT,
-            ..Self::default()
-        }
+        Self { block_id_flag: BlockIdFlag::ABSENT, ..Self::default() }
     }
 
     /// Whether the validator voted for the commit's block.
@@ -388,9 +378,7 @@ impl CommitSig {
                 Err(BasicError::AddressSize(self.validator_address.len()))
             }
             BlockIdFlag::ABSENT if !self.timestamp.is_zero() => Err(BasicError::AbsentTime),
-            BlockIdFlag::ABSENT if !self.signature.is_empty() => {
-                Err(BasicError::SignatureSize(self.signature.len()))
-            }
+            BlockIdFlag::ABSENT if !self.signature.is_empty() => Err(BasicError::SignatureSize(self.signature.len())),
             BlockIdFlag::ABSENT => Ok(()),
             BlockIdFlag::COMMIT | BlockIdFlag::NIL => {
                 if self.validator_address.len() != ADDRESS_SIZE {
@@ -414,21 +402,13 @@ pub(crate) fn validate_signature(signature: &[u8]) -> Result<(), BasicError> {
 impl Commit {
     /// The header's `last_commit_hash`: root over the encoded entries.
     pub fn hash(&self) -> Hash {
-        merkle::root(
-            &self
-                .signatures
-                .iter()
-                .map(Message::encode_to_vec)
-                .collect::<Vec<_>>(),
-        )
+        merkle::root(&self.signatures.iter().map(Message::encode_to_vec).collect::<Vec<_>>())
     }
 
     /// Checks ranges, block id and every entry; below height 1 the entries are checked for shape alone.
     pub fn validate_basic(&self) -> Result<(), BasicError> {
         self.block_id.validate_basic()?;
-        self.signatures
-            .iter()
-            .try_for_each(CommitSig::validate_basic)?;
+        self.signatures.iter().try_for_each(CommitSig::validate_basic)?;
         if self.height < 0 {
             return Err(BasicError::Height(self.height));
         }
@@ -453,11 +433,7 @@ impl Commit {
             kind: SignedMsgType::PRECOMMIT,
             height: self.height,
             round: self.round,
-            block_id: if entry.is_for_block() {
-                self.block_id.clone()
-            } else {
-                BlockId::default()
-            },
+            block_id: if entry.is_for_block() { self.block_id.clone() } else { BlockId::default() },
             timestamp: entry.timestamp,
             validator_address: entry.validator_address.clone(),
             validator_index: i32::try_from(index).ok()?,
@@ -469,19 +445,8 @@ impl Commit {
     pub fn sign_bytes(&self, chain_id: &str, index: usize) -> Option<Vec<u8>> {
         let entry = self.signatures.get(index)?;
         let nil = BlockId::default();
-        let block_id = if entry.is_for_block() {
-            &self.block_id
-        } else {
-            &nil
-        };
-        Some(vote_sign_bytes(
-            chain_id,
-            SignedMsgType::PRECOMMIT,
-            self.height,
-            self.round,
-            block_id,
-            entry.timestamp,
-        ))
+        let block_id = if entry.is_for_block() { &self.block_id } else { &nil };
+        Some(vote_sign_bytes(chain_id, SignedMsgType::PRECOMMIT, self.height, self.round, block_id, entry.timestamp))
     }
 }
 
@@ -496,10 +461,7 @@ impl Block {
 
     /// Clears what the reference drops when it takes a block over from the wire.
     pub fn normalize(&mut self) {
-        self.evidence
-            .evidence
-            .iter_mut()
-            .for_each(Evidence::normalize);
+        self.evidence.evidence.iter_mut().for_each(Evidence::normalize);
     }
 
     /// The header's hash; `None` if the header has no validators hash.
@@ -514,19 +476,13 @@ impl Block {
 
     /// The block's id: header hash and parts header.
     pub fn id(&self) -> Option<BlockId> {
-        Some(BlockId {
-            hash: self.hash()?.to_vec(),
-            part_set_header: self.part_set().header().clone(),
-        })
+        Some(BlockId { hash: self.hash()?.to_vec(), part_set_header: self.part_set().header().clone() })
     }
 
     /// Checks header, commit and evidence, and that the header's hashes are those of the content.
     pub fn validate_basic(&self) -> Result<(), BasicError> {
         self.header.validate_basic()?;
-        let last_commit = self
-            .last_commit
-            .as_ref()
-            .ok_or(BasicError::Missing("last commit"))?;
+        let last_commit = self.last_commit.as_ref().ok_or(BasicError::Missing("last commit"))?;
         last_commit.validate_basic()?;
         if self.header.last_commit_hash != last_commit.hash() {
             return Err(BasicError::WrongHash("last_commit_hash"));
@@ -535,12 +491,7 @@ impl Block {
             return Err(BasicError::WrongHash("data_hash"));
         }
         for (index, evidence) in self.evidence.evidence.iter().enumerate() {
-            evidence
-                .validate_basic()
-                .map_err(|source| BasicError::Evidence {
-                    index,
-                    source: Box::new(source),
-                })?;
+            evidence.validate_basic().map_err(|source| BasicError::Evidence { index, source: Box::new(source) })?;
         }
         if self.header.evidence_hash != self.evidence.hash() {
             return Err(BasicError::WrongHash("evidence_hash"));
@@ -572,18 +523,9 @@ impl SignedHeader {
 
 impl LightBlock {
     /// Checks all parts and that the validator set is the one the header names.
-    pub fn validate_basic(
-        &self,
-        chain_id: &str,
-    ) -> Result<(&Header, &Commit, &ValidatorSet), BasicError> {
-        let signed = self
-            .signed_header
-            .as_ref()
-            .ok_or(BasicError::Missing("signed header"))?;
-        let validators = self
-            .validator_set
-            .as_ref()
-            .ok_or(BasicError::Missing("validator set"))?;
+    pub fn validate_basic(&self, chain_id: &str) -> Result<(&Header, &Commit, &ValidatorSet), BasicError> {
+        let signed = self.signed_header.as_ref().ok_or(BasicError::Missing("signed header"))?;
+        let validators = self.validator_set.as_ref().ok_or(BasicError::Missing("validator set"))?;
         let (header, commit) = signed.validate_basic(chain_id)?;
         validators.validate_basic()?;
         if header.validators_hash != validators.hash() {

@@ -82,10 +82,7 @@ impl BlocksyncMessage {
             BlocksyncMessageSum::BlockRequest(message) => message.height,
             BlocksyncMessageSum::NoBlockResponse(message) => message.height,
             BlocksyncMessageSum::BlockResponse(message) => {
-                let block = message
-                    .block
-                    .as_ref()
-                    .ok_or(crate::block::BasicError::Missing("block"))?;
+                let block = message.block.as_ref().ok_or(crate::block::BasicError::Missing("block"))?;
                 block.validate_basic()?;
                 0
             }
@@ -95,18 +92,11 @@ impl BlocksyncMessage {
                     return Err(BlocksyncError::NegativeHeight);
                 }
                 if *height >= 0 && base > height {
-                    return Err(BlocksyncError::BaseAboveHeight {
-                        base: *base,
-                        height: *height,
-                    });
+                    return Err(BlocksyncError::BaseAboveHeight { base: *base, height: *height });
                 }
                 *height
             }
         };
-        if height < 0 {
-            Err(BlocksyncError::NegativeHeight)
-        } else {
-            Ok(())
-        }
+        if height < 0 { Err(BlocksyncError::NegativeHeight) } else { Ok(()) }
     }
 }

@@ -95,11 +95,7 @@ pub struct Key {
 
 impl Key {
     fn expect(self, wanted: WireType) -> Result<(), DecodeError> {
-        if self.wire_type == wanted {
-            Ok(())
-        } else {
-            Err(DecodeError::WrongWireType(self.number))
-        }
+        if self.wire_type == wanted { Ok(()) } else { Err(DecodeError::WrongWireType(self.number)) }
     }
 }
 
@@ -121,10 +117,7 @@ impl<'a> Reader<'a> {
     }
 
     fn take(&mut self, len: usize) -> Result<&'a [u8], DecodeError> {
-        let (head, rest) = self
-            .rest
-            .split_at_checked(len)
-            .ok_or(DecodeError::UnexpectedEnd)?;
+        let (head, rest) = self.rest.split_at_checked(len).ok_or(DecodeError::UnexpectedEnd)?;
         self.rest = rest;
         Ok(head)
     }
@@ -263,10 +256,7 @@ pub trait Message: Default {
     /// Decodes a message body of at most `max` bytes.
     fn decode_limited(body: &[u8], max: usize) -> Result<Self, DecodeError> {
         if body.len() > max {
-            return Err(DecodeError::TooLong {
-                len: body.len(),
-                max,
-            });
+            return Err(DecodeError::TooLong { len: body.len(), max });
         }
         Self::decode(body)
     }
@@ -467,9 +457,7 @@ impl Field for Vec<Vec<u8>> {
 
 fn text(key: Key, reader: &mut Reader<'_>) -> Result<String, DecodeError> {
     let raw = reader.bytes(key)?;
-    Ok(std::str::from_utf8(raw)
-        .map_err(|_| DecodeError::NotUtf8(key.number))?
-        .to_owned())
+    Ok(std::str::from_utf8(raw).map_err(|_| DecodeError::NotUtf8(key.number))?.to_owned())
 }
 
 impl Field for String {
@@ -503,9 +491,7 @@ impl Field for Vec<u64> {
     fn encode_field(&self, number: u32, out: &mut Vec<u8>) {
         if !self.is_empty() {
             put_key(number, WireType::Bytes, out);
-            put_nested(out, |out| {
-                self.iter().for_each(|&value| put_varint(value, out))
-            });
+            put_nested(out, |out| self.iter().for_each(|&value| put_varint(value, out)));
         }
     }
 
@@ -516,11 +502,7 @@ impl Field for Vec<u64> {
         }
         key.expect(WireType::Bytes)?;
         let len = reader.length()?;
-        let after = reader
-            .rest
-            .len()
-            .checked_sub(len)
-            .ok_or(DecodeError::UnexpectedEnd)?;
+        let after = reader.rest.len().checked_sub(len).ok_or(DecodeError::UnexpectedEnd)?;
         // As the reference does, the last integer may reach beyond the stated length.
         while reader.rest.len() > after {
             self.push(reader.varint()?);
@@ -563,10 +545,7 @@ impl<M: Message> Field for Vec<M> {
 
     fn merge(&mut self, key: Key, reader: &mut Reader<'_>) -> Result<(), DecodeError> {
         if self.len() >= M::MAX_COUNT {
-            return Err(DecodeError::TooMany {
-                number: key.number,
-                max: M::MAX_COUNT,
-            });
+            return Err(DecodeError::TooMany { number: key.number, max: M::MAX_COUNT });
         }
         self.push(M::decode(reader.bytes(key)?)?);
         Ok(())

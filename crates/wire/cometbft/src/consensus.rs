@@ -169,16 +169,8 @@ pub enum MessageError {
     },
 }
 
-fn check_range(
-    field: &'static str,
-    value: i64,
-    allowed: std::ops::RangeInclusive<i64>,
-) -> Result<(), MessageError> {
-    if allowed.contains(&value) {
-        Ok(())
-    } else {
-        Err(MessageError::Range { field, value })
-    }
+fn check_range(field: &'static str, value: i64, allowed: std::ops::RangeInclusive<i64>) -> Result<(), MessageError> {
+    if allowed.contains(&value) { Ok(()) } else { Err(MessageError::Range { field, value }) }
 }
 
 fn check_height_and_round(height: i64, round: i32) -> Result<(), MessageError> {
@@ -187,11 +179,7 @@ fn check_height_and_round(height: i64, round: i32) -> Result<(), MessageError> {
 }
 
 fn check_vote_type(kind: SignedMsgType) -> Result<(), MessageError> {
-    if kind.is_vote() {
-        Ok(())
-    } else {
-        Err(BasicError::Type(kind.0).into())
-    }
+    if kind.is_vote() { Ok(()) } else { Err(BasicError::Type(kind.0).into()) }
 }
 
 impl NewRoundStep {
@@ -199,11 +187,7 @@ impl NewRoundStep {
     pub fn validate_basic(&self) -> Result<(), MessageError> {
         check_height_and_round(self.height, self.round)?;
         check_range("step", i64::from(self.step), 1..=8)?;
-        check_range(
-            "last commit round",
-            i64::from(self.last_commit_round),
-            -1..=i64::MAX,
-        )
+        check_range("last commit round", i64::from(self.last_commit_round), -1..=i64::MAX)
     }
 
     /// Checks height and last commit round against the chain's first height.
@@ -228,10 +212,7 @@ impl NewValidBlock {
         bits.validate_basic()?;
         let total = self.block_part_set_header.total;
         if bits.is_empty() || bits.bits != i64::from(total) || total > MAX_BLOCK_PARTS {
-            return Err(MessageError::BitsLength {
-                len: bits.len(),
-                max: total.min(MAX_BLOCK_PARTS) as usize,
-            });
+            return Err(MessageError::BitsLength { len: bits.len(), max: total.min(MAX_BLOCK_PARTS) as usize });
         }
         Ok(())
     }
@@ -244,10 +225,7 @@ impl ProposalPol {
         self.proposal_pol.validate_basic()?;
         let len = self.proposal_pol.len();
         if len == 0 || len > MAX_VOTES {
-            return Err(MessageError::BitsLength {
-                len,
-                max: MAX_VOTES,
-            });
+            return Err(MessageError::BitsLength { len, max: MAX_VOTES });
         }
         Ok(())
     }
@@ -287,14 +265,7 @@ impl VoteSetBits {
         self.block_id.validate_basic()?;
         self.votes.validate_basic()?;
         let len = self.votes.len();
-        if len > MAX_VOTES {
-            Err(MessageError::BitsLength {
-                len,
-                max: MAX_VOTES,
-            })
-        } else {
-            Ok(())
-        }
+        if len > MAX_VOTES { Err(MessageError::BitsLength { len, max: MAX_VOTES }) } else { Ok(()) }
     }
 }
 
@@ -308,11 +279,7 @@ impl ConsensusMessage {
             Sum::Proposal(message) => Ok(message.proposal.validate_basic()?),
             Sum::ProposalPol(message) => message.validate_basic(),
             Sum::BlockPart(message) => message.validate_basic(),
-            Sum::Vote(message) => Ok(message
-                .vote
-                .as_ref()
-                .ok_or(MessageError::Empty)?
-                .validate_basic()?),
+            Sum::Vote(message) => Ok(message.vote.as_ref().ok_or(MessageError::Empty)?.validate_basic()?),
             Sum::HasVote(message) => message.validate_basic(),
             Sum::VoteSetMaj23(message) => message.validate_basic(),
             Sum::VoteSetBits(message) => message.validate_basic(),

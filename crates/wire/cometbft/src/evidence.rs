@@ -106,51 +106,28 @@ impl DuplicateVoteEvidence {
         let (a, b) = self.votes()?;
         a.validate_basic()?;
         b.validate_basic()?;
-        if a.block_id.key() >= b.block_id.key() {
-            Err(EvidenceError::VoteOrder)
-        } else {
-            Ok(())
-        }
+        if a.block_id.key() >= b.block_id.key() { Err(EvidenceError::VoteOrder) } else { Ok(()) }
     }
 }
 
 impl LightClientAttackEvidence {
     /// Header of the conflicting block, if it is there.
     pub fn conflicting_header(&self) -> Option<&Header> {
-        self.conflicting_block
-            .as_ref()?
-            .signed_header
-            .as_ref()?
-            .header
-            .as_ref()
+        self.conflicting_block.as_ref()?.signed_header.as_ref()?.header.as_ref()
     }
 
     /// Checks ranges and the conflicting light block.
     pub fn validate_basic(&self) -> Result<(), EvidenceError> {
-        let block = self
-            .conflicting_block
-            .as_ref()
-            .ok_or(EvidenceError::Missing("conflicting block"))?;
-        let header = self
-            .conflicting_header()
-            .ok_or(EvidenceError::Missing("conflicting header"))?;
+        let block = self.conflicting_block.as_ref().ok_or(EvidenceError::Missing("conflicting block"))?;
+        let header = self.conflicting_header().ok_or(EvidenceError::Missing("conflicting header"))?;
         if self.total_voting_power <= 0 {
-            return Err(EvidenceError::NotPositive {
-                field: "total voting power",
-                value: self.total_voting_power,
-            });
+            return Err(EvidenceError::NotPositive { field: "total voting power", value: self.total_voting_power });
         }
         if self.common_height <= 0 {
-            return Err(EvidenceError::NotPositive {
-                field: "common height",
-                value: self.common_height,
-            });
+            return Err(EvidenceError::NotPositive { field: "common height", value: self.common_height });
         }
         if self.common_height > header.height {
-            return Err(EvidenceError::CommonAhead {
-                common: self.common_height,
-                conflicting: header.height,
-            });
+            return Err(EvidenceError::CommonAhead { common: self.common_height, conflicting: header.height });
         }
         block.validate_basic(&header.chain_id)?;
         for validator in &self.byzantine_validators {
@@ -175,10 +152,7 @@ impl LightClientAttackEvidence {
     /// The evidence's own hash: conflicting header hash without its last byte, a zero, and the common height
     /// as zigzag varint. Only a local key; same header and height collide on purpose.
     fn hash(&self) -> Hash {
-        let header_hash = self
-            .conflicting_header()
-            .and_then(Header::hash)
-            .unwrap_or_default();
+        let header_hash = self.conflicting_header().and_then(Header::hash).unwrap_or_default();
         let mut bytes = header_hash.to_vec();
         bytes[31] = 0;
         let zigzag = (self.common_height << 1) ^ (self.common_height >> 63);
@@ -220,9 +194,7 @@ impl Evidence {
     /// Height of the misbehaviour; 0 if the vote is missing.
     pub fn height(&self) -> i64 {
         match &self.sum {
-            Some(EvidenceSum::DuplicateVote(evidence)) => {
-                evidence.vote_a.as_ref().map_or(0, |vote| vote.height)
-            }
+            Some(EvidenceSum::DuplicateVote(evidence)) => evidence.vote_a.as_ref().map_or(0, |vote| vote.height),
             Some(EvidenceSum::LightClientAttack(evidence)) => evidence.common_height,
             None => 0,
         }
@@ -241,10 +213,7 @@ impl Evidence {
     /// conflicting validator set.
     pub fn normalize(&mut self) {
         if let Some(EvidenceSum::LightClientAttack(evidence)) = &mut self.sum
-            && let Some(validators) = evidence
-                .conflicting_block
-                .as_mut()
-                .and_then(|block| block.validator_set.as_mut())
+            && let Some(validators) = evidence.conflicting_block.as_mut().and_then(|block| block.validator_set.as_mut())
         {
             validators.total_voting_power = 0;
         }
@@ -263,13 +232,7 @@ impl Evidence {
 impl EvidenceList {
     /// The header's `evidence_hash`: root over the inner messages.
     pub fn hash(&self) -> Hash {
-        merkle::root(
-            &self
-                .evidence
-                .iter()
-                .map(Evidence::inner_bytes)
-                .collect::<Vec<_>>(),
-        )
+        merkle::root(&self.evidence.iter().map(Evidence::inner_bytes).collect::<Vec<_>>())
     }
 
     /// Decodes a list from a peer and checks each item.

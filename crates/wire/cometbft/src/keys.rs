@@ -82,9 +82,5 @@ impl PublicKey {
 /// # Consensus
 /// Applies to votes, proposals and the handshake challenge alike (`oasis-core:go/consensus/cometbft/crypto/signature.go`).
 pub fn signing_digest(message: &[u8]) -> [u8; 32] {
-    Sha512_256::new()
-        .chain_update(SIGNATURE_CONTEXT)
-        .chain_update(message)
-        .finalize()
-        .into()
+    Sha512_256::new().chain_update(SIGNATURE_CONTEXT).chain_update(message).finalize().into()
 }

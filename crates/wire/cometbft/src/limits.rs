@@ -40,10 +40,8 @@ pub const MAX_NODE_INFO_BYTES: usize = 10_240;
 /// Bytes left for transactions in a block of `max_block_bytes` with so many validators and evidence bytes;
 /// `None` if the block is too small for the rest (the reference panics).
 pub fn max_data_bytes(max_block_bytes: i64, evidence_bytes: i64, validators: usize) -> Option<i64> {
-    let commit = i64::try_from(validators)
-        .ok()?
-        .checked_mul(MAX_COMMIT_SIG_BYTES)?
-        .checked_add(MAX_COMMIT_OVERHEAD_BYTES)?;
+    let commit =
+        i64::try_from(validators).ok()?.checked_mul(MAX_COMMIT_SIG_BYTES)?.checked_add(MAX_COMMIT_OVERHEAD_BYTES)?;
     let rest = max_block_bytes
         .checked_sub(MAX_BLOCK_OVERHEAD_BYTES + MAX_HEADER_BYTES)?
         .checked_sub(commit)?

@@ -21,20 +21,11 @@ pub fn sha256(bytes: &[u8]) -> Hash {
 }
 
 fn leaf_hash(value: &[u8]) -> Hash {
-    Sha256::new()
-        .chain_update([0])
-        .chain_update(value)
-        .finalize()
-        .into()
+    Sha256::new().chain_update([0]).chain_update(value).finalize().into()
 }
 
 fn inner_hash(left: &[u8], right: &[u8]) -> Hash {
-    Sha256::new()
-        .chain_update([1])
-        .chain_update(left)
-        .chain_update(right)
-        .finalize()
-        .into()
+    Sha256::new().chain_update([1]).chain_update(left).chain_update(right).finalize().into()
 }
 
 /// Largest power of two below `len`; `len` is at least 2.
@@ -67,12 +58,7 @@ pub fn prove<T: AsRef<[u8]>>(items: &[T]) -> (Hash, Vec<Proof>) {
     let mut proofs: Vec<Proof> = leaves
         .iter()
         .zip(0..)
-        .map(|(leaf, index)| Proof {
-            total,
-            index,
-            leaf_hash: leaf.to_vec(),
-            aunts: Vec::new(),
-        })
+        .map(|(leaf, index)| Proof { total, index, leaf_hash: leaf.to_vec(), aunts: Vec::new() })
         .collect();
     let root = collect_aunts(&leaves, &mut proofs);
     (root, proofs)
@@ -86,12 +72,8 @@ fn collect_aunts(leaves: &[Hash], proofs: &mut [Proof]) -> Hash {
     let (left_proofs, right_proofs) = proofs.split_at_mut(middle);
     let left = collect_aunts(&leaves[..middle], left_proofs);
     let right = collect_aunts(&leaves[middle..], right_proofs);
-    left_proofs
-        .iter_mut()
-        .for_each(|proof| proof.aunts.push(right.to_vec()));
-    right_proofs
-        .iter_mut()
-        .for_each(|proof| proof.aunts.push(left.to_vec()));
+    left_proofs.iter_mut().for_each(|proof| proof.aunts.push(right.to_vec()));
+    right_proofs.iter_mut().for_each(|proof| proof.aunts.push(left.to_vec()));
     inner_hash(&left, &right)
 }
 
@@ -159,16 +141,11 @@ impl Proof {
         if self.leaf_hash != leaf {
             return Err(ProofError::LeafMismatch);
         }
-        if self.compute_root(leaf)? != root {
-            Err(ProofError::RootMismatch)
-        } else {
-            Ok(())
-        }
+        if self.compute_root(leaf)? != root { Err(ProofError::RootMismatch) } else { Ok(()) }
     }
 
     fn compute_root(&self, leaf: Hash) -> Result<Hash, ProofError> {
-        let (Ok(mut index), Ok(mut total)) = (u64::try_from(self.index), u64::try_from(self.total))
-        else {
+        let (Ok(mut index), Ok(mut total)) = (u64::try_from(self.index), u64::try_from(self.total)) else {
             return Err(ProofError::Negative);
         };
         if index >= total {
@@ -193,13 +170,7 @@ impl Proof {
             .iter()
             .rev()
             .zip(&self.aunts)
-            .fold(leaf, |hash, (&right, aunt)| {
-                if right {
-                    inner_hash(aunt, &hash)
-                } else {
-                    inner_hash(&hash, aunt)
-                }
-            }))
+            .fold(leaf, |hash, (&right, aunt)| if right { inner_hash(aunt, &hash) } else { inner_hash(&hash, aunt) }))
     }
 }
 
@@ -211,20 +182,10 @@ mod tests {
 
     #[test]
     fn rfc_6962_hashes() {
-        let check =
-            |items: &[&[u8]], expected: &str| assert_eq!(hex::encode(root(items)), expected);
-        check(
-            &[],
-            "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855",
-        );
-        check(
-            &[b""],
-            "6e340b9cffb37a989ca544e6bb780a2c78901d3fb33738768511a30617afa01d",
-        );
-        check(
-            &[b"L123456"],
-            "395aa064aa4c29f7010acfe3f25db9485bbd4b91897b6ad7ad547639252b4d56",
-        );
+        let check = |items: &[&[u8]], expected: &str| assert_eq!(hex::encode(root(items)), expected);
+        check(&[], "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855");
+        check(&[b""], "6e340b9cffb37a989ca544e6bb780a2c78901d3fb33738768511a30617afa01d");
+        check(&[b"L123456"], "395aa064aa4c29f7010acfe3f25db9485bbd4b91897b6ad7ad547639252b4d56");
         assert_eq!(
             hex::encode(inner_hash(b"N123", b"N456")),
             "aa217fe888e47007fa15edab33c2b492a722cb106c64667fc2b044444de66bbb"

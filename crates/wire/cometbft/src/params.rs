@@ -106,10 +106,7 @@ impl ConsensusParams {
         if max_gas < -1 {
             return Err(ParamsError::MaxGas(max_gas));
         }
-        let (blocks, nanos) = (
-            self.evidence.max_age_num_blocks,
-            self.evidence.max_age_duration.nanos(),
-        );
+        let (blocks, nanos) = (self.evidence.max_age_num_blocks, self.evidence.max_age_duration.nanos());
         if blocks <= 0 || nanos <= 0 {
             return Err(ParamsError::EvidenceAge { blocks, nanos });
         }
@@ -117,11 +114,7 @@ impl ConsensusParams {
             return Err(ParamsError::EvidenceBytes(self.evidence.max_bytes));
         }
         let types = &self.validator.pub_key_types;
-        if types.is_empty()
-            || types
-                .iter()
-                .any(|name| name != "ed25519" && name != "secp256k1")
-        {
+        if types.is_empty() || types.iter().any(|name| name != "ed25519" && name != "secp256k1") {
             return Err(ParamsError::PubKeyTypes);
         }
         Ok(())
@@ -129,10 +122,7 @@ impl ConsensusParams {
 
     /// The header's `consensus_hash`: SHA-256 of [`HashedParams`].
     pub fn hash(&self) -> Hash {
-        let hashed = HashedParams {
-            block_max_bytes: self.block.max_bytes,
-            block_max_gas: self.block.max_gas,
-        };
+        let hashed = HashedParams { block_max_bytes: self.block.max_bytes, block_max_gas: self.block.max_gas };
         sha256(&hashed.encode_to_vec())
     }
 
@@ -141,18 +131,9 @@ impl ConsensusParams {
     pub fn updated(&self, update: &ConsensusParamsUpdate) -> Self {
         Self {
             block: update.block.clone().unwrap_or_else(|| self.block.clone()),
-            evidence: update
-                .evidence
-                .clone()
-                .unwrap_or_else(|| self.evidence.clone()),
-            validator: update
-                .validator
-                .clone()
-                .unwrap_or_else(|| self.validator.clone()),
-            version: update
-                .version
-                .clone()
-                .unwrap_or_else(|| self.version.clone()),
+            evidence: update.evidence.clone().unwrap_or_else(|| self.evidence.clone()),
+            validator: update.validator.clone().unwrap_or_else(|| self.validator.clone()),
+            version: update.version.clone().unwrap_or_else(|| self.version.clone()),
         }
     }
 }

@@ -60,10 +60,7 @@ impl Part {
             return Err(PartError::Size(len));
         }
         if i64::from(self.index) != self.proof.index {
-            return Err(PartError::IndexMismatch {
-                index: self.index,
-                proof: self.proof.index,
-            });
+            return Err(PartError::IndexMismatch { index: self.index, proof: self.proof.index });
         }
         Ok(())
     }
@@ -85,24 +82,10 @@ impl PartSet {
         let (root, proofs) = merkle::prove(&chunks);
         let parts: Vec<Option<Part>> = (0u32..)
             .zip(chunks.iter().zip(proofs))
-            .map(|(index, (chunk, proof))| {
-                Some(Part {
-                    index,
-                    bytes: chunk.to_vec(),
-                    proof,
-                })
-            })
+            .map(|(index, (chunk, proof))| Some(Part { index, bytes: chunk.to_vec(), proof }))
             .collect();
-        let header = PartSetHeader {
-            total: u32::try_from(parts.len()).unwrap_or(u32::MAX),
-            hash: root.to_vec(),
-        };
-        Self {
-            header,
-            count: parts.len(),
-            parts,
-            byte_size: bytes.len(),
-        }
+        let header = PartSetHeader { total: u32::try_from(parts.len()).unwrap_or(u32::MAX), hash: root.to_vec() };
+        Self { header, count: parts.len(), parts, byte_size: bytes.len() }
     }
 
     /// An empty set to be filled; refuses more parts than the largest block has.
@@ -111,12 +94,7 @@ impl PartSet {
             return Err(PartError::TooManyParts(header.total));
         }
         let parts = vec![None; header.total as usize];
-        Ok(Self {
-            header,
-            parts,
-            count: 0,
-            byte_size: 0,
-        })
+        Ok(Self { header, parts, count: 0, byte_size: 0 })
     }
 
     /// Number of parts and root hash.
@@ -126,10 +104,7 @@ impl PartSet {
 
     /// Adds a part after checking its proof; `false` if it was there already.
     pub fn add(&mut self, part: Part) -> Result<bool, PartError> {
-        let slot = self
-            .parts
-            .get_mut(part.index as usize)
-            .ok_or(PartError::UnexpectedIndex(part.index))?;
+        let slot = self.parts.get_mut(part.index as usize).ok_or(PartError::UnexpectedIndex(part.index))?;
         if slot.is_some() {
             return Ok(false);
         }
@@ -138,10 +113,7 @@ impl PartSet {
         }
         // DEVIATION: the reference checks this agreement only when it decodes the part.
         if part.proof.index != i64::from(part.index) {
-            return Err(PartError::IndexMismatch {
-                index: part.index,
-                proof: part.proof.index,
-            });
+            return Err(PartError::IndexMismatch { index: part.index, proof: part.proof.index });
         }
         part.proof.verify(&self.header.hash, &part.bytes)?;
         self.count += 1;
@@ -194,10 +166,7 @@ mod tests {
     fn cut_and_put_together_again() {
         let bytes: Vec<u8> = (0..200_000u32).map(|i| (i * 7 % 251) as u8).collect();
         let set = PartSet::from_bytes(&bytes, BLOCK_PART_BYTES);
-        assert_eq!(
-            (set.header().total, set.count(), set.byte_size()),
-            (4, 4, 200_000)
-        );
+        assert_eq!((set.header().total, set.count(), set.byte_size()), (4, 4, 200_000));
         assert_eq!(set.assemble().unwrap(), bytes);
 
         let mut other = PartSet::from_header(set.header().clone()).unwrap();
@@ -208,10 +177,7 @@ mod tests {
             assert_eq!(Part::decode(&part.encode_to_vec()).unwrap(), part);
             let mut wrong = part.clone();
             wrong.bytes[5] ^= 1;
-            assert_eq!(
-                other.add(wrong),
-                Err(PartError::Proof(ProofError::LeafMismatch))
-            );
+            assert_eq!(other.add(wrong), Err(PartError::Proof(ProofError::LeafMismatch)));
             let mut elsewhere = part.clone();
             elsewhere.index = (elsewhere.index + 1) % 4;
             assert!(elsewhere.validate_basic().is_err());
@@ -225,17 +191,8 @@ mod tests {
 
     #[test]
     fn sets_and_parts_are_bounded() {
-        assert!(
-            PartSet::from_header(PartSetHeader {
-                total: MAX_BLOCK_PARTS + 1,
-                hash: vec![0; 32]
-            })
-            .is_err()
-        );
-        let mut part = PartSet::from_bytes(&[1; 70_000], 70_000)
-            .part(0)
-            .unwrap()
-            .clone();
+        assert!(PartSet::from_header(PartSetHeader { total: MAX_BLOCK_PARTS + 1, hash: vec![0; 32] }).is_err());
+        let mut part = PartSet::from_bytes(&[1; 70_000], 70_000).part(0).unwrap().clone();
         assert_eq!(part.validate_basic(), Err(PartError::Size(70_000)));
         part.proof.total = 2;
         part.bytes.truncate(5);

@@ -108,10 +108,6 @@ impl StatesyncMessage {
                 message.height
             }
         };
-        if height == 0 {
-            Err(StatesyncError::ZeroHeight)
-        } else {
-            Ok(())
-        }
+        if height == 0 { Err(StatesyncError::ZeroHeight) } else { Ok(()) }
     }
 }

@@ -45,23 +45,14 @@ impl Default for Time {
 
 impl Time {
     /// The first instant of year 1: "no time".
-    pub const ZERO: Self = Self {
-        seconds: YEAR_ONE,
-        nanos: 0,
-    };
+    pub const ZERO: Self = Self { seconds: YEAR_ONE, nanos: 0 };
     /// The first instant of 1970.
-    pub const UNIX_EPOCH: Self = Self {
-        seconds: 0,
-        nanos: 0,
-    };
+    pub const UNIX_EPOCH: Self = Self { seconds: 0, nanos: 0 };
 
     /// Time from seconds since 1970 and nanoseconds within that second.
     pub fn new(seconds: i64, nanos: u32) -> Result<Self, TimeError> {
         if !(YEAR_ONE..YEAR_TEN_THOUSAND).contains(&seconds) || i64::from(nanos) >= NANOS_PER_SEC {
-            return Err(TimeError::Range {
-                seconds,
-                nanos: i64::from(nanos),
-            });
+            return Err(TimeError::Range { seconds, nanos: i64::from(nanos) });
         }
         Ok(Self { seconds, nanos })
     }
@@ -84,9 +75,7 @@ impl Time {
     /// Nanoseconds since 1970 modulo 2^64, as the reference computes them (`time.Time.UnixNano`, which
     /// wraps outside of the years 1678 to 2262).
     pub fn unix_nanos_wrapping(self) -> i64 {
-        self.seconds
-            .wrapping_mul(NANOS_PER_SEC)
-            .wrapping_add(i64::from(self.nanos))
+        self.seconds.wrapping_mul(NANOS_PER_SEC).wrapping_add(i64::from(self.nanos))
     }
 
     /// Exact nanoseconds since 1970.
@@ -108,10 +97,7 @@ impl Time {
         match Self::from_unix_nanos(nanos) {
             Ok(time) => time,
             Err(_) if span.nanos() < 0 => Self::ZERO,
-            Err(_) => Self {
-                seconds: YEAR_TEN_THOUSAND - 1,
-                nanos: 999_999_999,
-            },
+            Err(_) => Self { seconds: YEAR_TEN_THOUSAND - 1, nanos: 999_999_999 },
         }
     }
 
@@ -124,10 +110,7 @@ impl Time {
 
     /// Cut to whole milliseconds, as the reference's `tmtime.Canonical` does.
     pub fn truncate_to_millis(self) -> Self {
-        Self {
-            seconds: self.seconds,
-            nanos: self.nanos - self.nanos % 1_000_000,
-        }
+        Self { seconds: self.seconds, nanos: self.nanos - self.nanos % 1_000_000 }
     }
 
     /// Reads RFC 3339 text with up to nine fractional digits and any zone offset (more digits are cut).
@@ -142,10 +125,7 @@ impl fmt::Display for Time {
         let (year, month, day) = civil_from_days(self.seconds.div_euclid(86_400));
         let rest = self.seconds.rem_euclid(86_400);
         let (hour, minute, second) = (rest / 3600, rest % 3600 / 60, rest % 60);
-        write!(
-            f,
-            "{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}"
-        )?;
+        write!(f, "{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}")?;
         if self.nanos != 0 {
             let digits = format!("{:09}", self.nanos);
             write!(f, ".{}", digits.trim_end_matches('0'))?;
@@ -166,16 +146,11 @@ fn civil_from_days(days: i64) -> (i64, i64, i64) {
     let shifted = days + 719_468;
     let era = shifted.div_euclid(146_097);
     let day_of_era = shifted.rem_euclid(146_097);
-    let year_of_era =
-        (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
     let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
     let shifted_month = (5 * day_of_year + 2) / 153;
     let day = day_of_year - (153 * shifted_month + 2) / 5 + 1;
-    let month = if shifted_month < 10 {
-        shifted_month + 3
-    } else {
-        shifted_month - 9
-    };
+    let month = if shifted_month < 10 { shifted_month + 3 } else { shifted_month - 9 };
     (year_of_era + era * 400 + i64::from(month <= 2), month, day)
 }
 
@@ -201,36 +176,20 @@ fn days_in_month(year: i64, month: i64) -> i64 {
 fn digits(text: &[u8], from: usize, count: usize) -> Result<i64, TimeError> {
     let part = text.get(from..from + count).ok_or(TimeError::Format)?;
     part.iter().try_fold(0i64, |value, &c| {
-        if c.is_ascii_digit() {
-            Ok(value * 10 + i64::from(c - b'0'))
-        } else {
-            Err(TimeError::Format)
-        }
+        if c.is_ascii_digit() { Ok(value * 10 + i64::from(c - b'0')) } else { Err(TimeError::Format) }
     })
 }
 
 fn expect_byte(text: &[u8], at: usize, wanted: u8) -> Result<(), TimeError> {
-    if text.get(at) == Some(&wanted) {
-        Ok(())
-    } else {
-        Err(TimeError::Format)
-    }
+    if text.get(at) == Some(&wanted) { Ok(()) } else { Err(TimeError::Format) }
 }
 
 fn parse_rfc3339(text: &[u8]) -> Result<Time, TimeError> {
     for (at, wanted) in [(4, b'-'), (7, b'-'), (10, b'T'), (13, b':'), (16, b':')] {
         expect_byte(text, at, wanted)?;
     }
-    let (year, month, day) = (
-        digits(text, 0, 4)?,
-        digits(text, 5, 2)?,
-        digits(text, 8, 2)?,
-    );
-    let (hour, minute, second) = (
-        digits(text, 11, 2)?,
-        digits(text, 14, 2)?,
-        digits(text, 17, 2)?,
-    );
+    let (year, month, day) = (digits(text, 0, 4)?, digits(text, 5, 2)?, digits(text, 8, 2)?);
+    let (hour, minute, second) = (digits(text, 11, 2)?, digits(text, 14, 2)?, digits(text, 17, 2)?);
     if !(1..=12).contains(&month)
         || day < 1
         || day > days_in_month(year, month)
@@ -270,8 +229,7 @@ fn parse_rfc3339(text: &[u8]) -> Result<Time, TimeError> {
         }
         _ => return Err(TimeError::Format),
     };
-    let seconds =
-        days_from_civil(year, month, day) * 86_400 + hour * 3600 + minute * 60 + second - offset;
+    let seconds = days_from_civil(year, month, day) * 86_400 + hour * 3600 + minute * 60 + second - offset;
     Time::new(seconds, nanos)
 }
 
@@ -311,10 +269,7 @@ impl Field for Time {
     /// A later occurrence replaces an earlier one.
     fn merge(&mut self, key: Key, reader: &mut Reader<'_>) -> Result<(), DecodeError> {
         let parts = SecondsAndNanos::decode(reader.bytes(key)?)?;
-        let out_of_range = DecodeError::TimeRange {
-            seconds: parts.seconds,
-            nanos: parts.nanos,
-        };
+        let out_of_range = DecodeError::TimeRange { seconds: parts.seconds, nanos: parts.nanos };
         let nanos = u32::try_from(parts.nanos).map_err(|_| out_of_range.clone())?;
         *self = Self::new(parts.seconds, nanos).map_err(|_| out_of_range)?;
         Ok(())
@@ -361,17 +316,11 @@ impl Field for Duration {
         let parts = SecondsAndNanos::decode(reader.bytes(key)?)?;
         let nanos = i64::from(parts.nanos);
         let mixed_signs = (parts.seconds < 0 && nanos > 0) || (parts.seconds > 0 && nanos < 0);
-        let total = parts
-            .seconds
-            .checked_mul(NANOS_PER_SEC)
-            .and_then(|span| span.checked_add(nanos));
+        let total = parts.seconds.checked_mul(NANOS_PER_SEC).and_then(|span| span.checked_add(nanos));
         match total {
             Some(total) if !mixed_signs && nanos.abs() < NANOS_PER_SEC => *self = Self(total),
             _ => {
-                return Err(DecodeError::TimeRange {
-                    seconds: parts.seconds,
-                    nanos: parts.nanos,
-                });
+                return Err(DecodeError::TimeRange { seconds: parts.seconds, nanos: parts.nanos });
             }
         }
         Ok(())
@@ -389,22 +338,13 @@ mod tests {
             ("1970-01-01T00:00:00Z", 0, 0),
             ("1969-12-31T23:59:59.5Z", -1, 500_000_000),
             ("2024-02-29T12:30:01.000000001Z", 1_709_209_801, 1),
-            (
-                "9999-12-31T23:59:59.999999999Z",
-                YEAR_TEN_THOUSAND - 1,
-                999_999_999,
-            ),
+            ("9999-12-31T23:59:59.999999999Z", YEAR_TEN_THOUSAND - 1, 999_999_999),
         ] {
             let time = Time::parse_rfc3339(text).unwrap();
             assert_eq!((time.seconds(), time.nanos()), (seconds, nanos), "{text}");
             assert_eq!(time.to_string(), text);
         }
-        assert_eq!(
-            Time::parse_rfc3339("2024-01-01T02:00:00+02:00")
-                .unwrap()
-                .to_string(),
-            "2024-01-01T00:00:00Z"
-        );
+        assert_eq!(Time::parse_rfc3339("2024-01-01T02:00:00+02:00").unwrap().to_string(), "2024-01-01T00:00:00Z");
         for bad in [
             "",
             "2024-01-01",
@@ -427,15 +367,9 @@ mod tests {
     #[test]
     fn spans() {
         let time = Time::new(10, 5).unwrap();
-        assert_eq!(
-            time.saturating_add(Duration::from_secs(-20)).to_string(),
-            "1969-12-31T23:59:50.000000005Z"
-        );
+        assert_eq!(time.saturating_add(Duration::from_secs(-20)).to_string(), "1969-12-31T23:59:50.000000005Z");
         assert_eq!(time.since(Time::UNIX_EPOCH).nanos(), 10_000_000_005);
         assert_eq!(time.since(Time::ZERO).nanos(), i64::MAX);
-        assert_eq!(
-            Time::ZERO.saturating_add(Duration::from_secs(-1)),
-            Time::ZERO
-        );
+        assert_eq!(Time::ZERO.saturating_add(Duration::from_secs(-1)), Time::ZERO);
     }
 }

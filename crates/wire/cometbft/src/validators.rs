@@ -46,10 +46,7 @@ impl Validator {
     ///
     /// DEVIATION: a secp256k1 key is refused here; the reference takes it, though no chain of the network allows it.
     pub fn validate_basic(&self) -> Result<(), BasicError> {
-        let key = self
-            .pub_key
-            .as_ed25519()
-            .ok_or(BasicError::ValidatorSet("key is not ed25519"))?;
+        let key = self.pub_key.as_ed25519().ok_or(BasicError::ValidatorSet("key is not ed25519"))?;
         if self.voting_power < 0 {
             return Err(BasicError::ValidatorSet("negative voting power"));
         }
@@ -61,24 +58,14 @@ impl Validator {
 
     /// The leaf for the set's hash.
     pub fn hash_leaf(&self) -> Vec<u8> {
-        SimpleValidator {
-            pub_key: Some(self.pub_key.clone()),
-            voting_power: self.voting_power,
-        }
-        .encode_to_vec()
+        SimpleValidator { pub_key: Some(self.pub_key.clone()), voting_power: self.voting_power }.encode_to_vec()
     }
 }
 
 impl ValidatorSet {
     /// The header's `validators_hash`: root over key and power of each validator in order.
     pub fn hash(&self) -> Hash {
-        merkle::root(
-            &self
-                .validators
-                .iter()
-                .map(Validator::hash_leaf)
-                .collect::<Vec<_>>(),
-        )
+        merkle::root(&self.validators.iter().map(Validator::hash_leaf).collect::<Vec<_>>())
     }
 
     /// Checks that the set is not empty and each validator, the proposer included, is well formed.
@@ -86,19 +73,10 @@ impl ValidatorSet {
         if self.validators.is_empty() {
             return Err(BasicError::ValidatorSet("empty"));
         }
-        self.validators
-            .iter()
-            .try_for_each(Validator::validate_basic)?;
-        let proposer = self
-            .proposer
-            .as_ref()
-            .ok_or(BasicError::ValidatorSet("no proposer"))?;
+        self.validators.iter().try_for_each(Validator::validate_basic)?;
+        let proposer = self.proposer.as_ref().ok_or(BasicError::ValidatorSet("no proposer"))?;
         proposer.validate_basic()?;
-        if self
-            .validators
-            .iter()
-            .any(|validator| validator.address == proposer.address)
-        {
+        if self.validators.iter().any(|validator| validator.address == proposer.address) {
             return Ok(());
         }
         Err(BasicError::ValidatorSet("proposer is not in the set"))

@@ -2,9 +2,7 @@
 //!
 //! Reference: `cometbft:types/{vote,proposal,canonical}.go`, `proto/tendermint/types/{types,canonical}.proto`.
 
-use crate::block::{
-    BasicError, BlockId, BlockIdFlag, CommitSig, PartSetHeader, validate_signature,
-};
+use crate::block::{BasicError, BlockId, BlockIdFlag, CommitSig, PartSetHeader, validate_signature};
 use crate::codec::{Message, Sfixed64, messages, open_enums};
 use crate::keys::ADDRESS_SIZE;
 use crate::time::Time;
@@ -111,10 +109,7 @@ messages! {
 }
 
 fn canonical_block_id(id: &BlockId) -> Option<CanonicalBlockId> {
-    (!id.is_zero()).then(|| CanonicalBlockId {
-        hash: id.hash.clone(),
-        part_set_header: id.part_set_header.clone(),
-    })
+    (!id.is_zero()).then(|| CanonicalBlockId { hash: id.hash.clone(), part_set_header: id.part_set_header.clone() })
 }
 
 /// The bytes signed for a vote: length-prefixed [`CanonicalVote`].
@@ -140,14 +135,7 @@ pub fn vote_sign_bytes(
 impl Vote {
     /// The bytes signed.
     pub fn sign_bytes(&self, chain_id: &str) -> Vec<u8> {
-        vote_sign_bytes(
-            chain_id,
-            self.kind,
-            self.height,
-            self.round,
-            &self.block_id,
-            self.timestamp,
-        )
+        vote_sign_bytes(chain_id, self.kind, self.height, self.round, &self.block_id, self.timestamp)
     }
 
     /// Checks type, ranges and lengths, and that the block id is complete or empty.

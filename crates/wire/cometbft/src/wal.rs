@@ -116,9 +116,7 @@ pub enum WalError {
 /// CRC-32C (Castagnoli) of some bytes.
 pub fn crc32c(bytes: &[u8]) -> u32 {
     const TABLE: [u32; 256] = crc32c_table();
-    !bytes.iter().fold(!0, |crc, &byte| {
-        crc >> 8 ^ TABLE[((crc ^ u32::from(byte)) & 0xff) as usize]
-    })
+    !bytes.iter().fold(!0, |crc, &byte| crc >> 8 ^ TABLE[((crc ^ u32::from(byte)) & 0xff) as usize])
 }
 
 const fn crc32c_table() -> [u32; 256] {
@@ -128,11 +126,7 @@ const fn crc32c_table() -> [u32; 256] {
         let mut crc = index as u32;
         let mut bit = 0;
         while bit < 8 {
-            crc = if crc & 1 == 1 {
-                crc >> 1 ^ 0x82f6_3b78
-            } else {
-                crc >> 1
-            };
+            crc = if crc & 1 == 1 { crc >> 1 ^ 0x82f6_3b78 } else { crc >> 1 };
             bit += 1;
         }
         table[index] = crc;
@@ -165,11 +159,7 @@ pub struct WalReader<'a> {
 impl<'a> WalReader<'a> {
     /// Reader from the start of a log.
     pub fn new(log: &'a [u8]) -> Self {
-        Self {
-            log,
-            offset: 0,
-            failed: false,
-        }
+        Self { log, offset: 0, failed: false }
     }
 
     /// Where the next record starts, or the bad one.
@@ -180,9 +170,7 @@ impl<'a> WalReader<'a> {
     fn read(&mut self) -> Result<TimedWalMessage, WalError> {
         let offset = self.offset;
         let rest = self.log.get(offset..).unwrap_or_default();
-        let (header, body) = rest
-            .split_first_chunk::<WAL_HEADER_BYTES>()
-            .ok_or(WalError::Truncated { offset })?;
+        let (header, body) = rest.split_first_chunk::<WAL_HEADER_BYTES>().ok_or(WalError::Truncated { offset })?;
         let crc = u32::from_be_bytes([header[0], header[1], header[2], header[3]]);
         let len = u32::from_be_bytes([header[4], header[5], header[6], header[7]]) as usize;
         if len > MAX_WAL_DATA_BYTES {
@@ -192,19 +180,13 @@ impl<'a> WalReader<'a> {
         if crc32c(data) != crc {
             return Err(WalError::Checksum { offset });
         }
-        let message =
-            TimedWalMessage::decode(data).map_err(|source| WalError::Decode { offset, source })?;
+        let message = TimedWalMessage::decode(data).map_err(|source| WalError::Decode { offset, source })?;
         match message.msg.as_ref().and_then(|msg| msg.sum.as_ref()) {
             None => {
-                return Err(WalError::Message {
-                    offset,
-                    source: MessageError::Empty,
-                });
+                return Err(WalError::Message { offset, source: MessageError::Empty });
             }
             Some(WalMessageSum::MsgInfo(info)) => {
-                info.msg
-                    .validate_basic()
-                    .map_err(|source| WalError::Message { offset, source })?;
+                info.msg.validate_basic().map_err(|source| WalError::Message { offset, source })?;
             }
             Some(_) => {}
         }

@@ -42,12 +42,8 @@ impl std::str::FromStr for RawProof {
     fn from_str(s: &str) -> Result<Self, Self::Err> {
         use base64::Engine as _;
         let err = || base_prims::ParseError::new("a VRF proof of 80 bytes in base64", s);
-        let bytes = base64::engine::general_purpose::STANDARD
-            .decode(s)
-            .map_err(|_| err())?;
-        <[u8; 80]>::try_from(bytes.as_slice())
-            .map(Self::new)
-            .map_err(|_| err())
+        let bytes = base64::engine::general_purpose::STANDARD.decode(s).map_err(|_| err())?;
+        <[u8; 80]>::try_from(bytes.as_slice()).map(Self::new).map_err(|_| err())
     }
 }
 base_prims::json_as_text!(RawProof, "a VRF proof of 80 bytes in base64");
@@ -212,17 +208,13 @@ impl Parameters {
     pub fn sanity_check(&self, allow_debug: bool) -> Result<(), Invalid> {
         match self.backend.as_str() {
             BACKEND_INSECURE => {
-                let Some(p) = &self.insecure_parameters else {
-                    invalid!("insecure backend not configured")
-                };
+                let Some(p) = &self.insecure_parameters else { invalid!("insecure backend not configured") };
                 if p.interval <= 0 && !self.debug_mock_backend {
                     invalid!("epoch interval must be > 0, found {}", p.interval);
                 }
             }
             BACKEND_VRF => {
-                let Some(p) = &self.vrf_parameters else {
-                    invalid!("VRF backend not configured")
-                };
+                let Some(p) = &self.vrf_parameters else { invalid!("VRF backend not configured") };
                 if p.alpha_high_quality_threshold == 0 {
                     invalid!("alpha threshold must be > 0");
                 }
@@ -230,10 +222,7 @@ impl Parameters {
                     invalid!("epoch interval must be > 0, found {}", p.interval);
                 }
                 if p.proof_submission_delay <= 0 {
-                    invalid!(
-                        "submission delay must be > 0, found {}",
-                        p.proof_submission_delay
-                    );
+                    invalid!("submission delay must be > 0, found {}", p.proof_submission_delay);
                 }
                 if p.proof_submission_delay >= p.interval {
                     invalid!(

@@ -85,10 +85,7 @@ impl Genesis {
     pub fn sanity_check(&self, allow_debug: bool) -> Result<(), Invalid> {
         let p = &self.parameters;
         if p.timeout_commit < MIN_TIMEOUT_COMMIT_NANOS && !p.skip_timeout_commit {
-            invalid!(
-                "consensus: sanity check failed: timeout commit must be >= 1ms, found {} ns",
-                p.timeout_commit
-            );
+            invalid!("consensus: sanity check failed: timeout commit must be >= 1ms, found {} ns", p.timeout_commit);
         }
         if p.state_checkpoint_interval > 0 && !allow_debug {
             if p.state_checkpoint_interval < MIN_CHECKPOINT_INTERVAL {
@@ -98,9 +95,7 @@ impl Genesis {
                 );
             }
             if p.state_checkpoint_num_kept == 0 {
-                invalid!(
-                    "consensus: sanity check failed: number of kept state checkpoints must be > 0"
-                );
+                invalid!("consensus: sanity check failed: number of kept state checkpoints must be > 0");
             }
             if p.state_checkpoint_chunk_size < MIN_CHECKPOINT_CHUNK_BYTES {
                 invalid!(
@@ -112,10 +107,7 @@ impl Genesis {
         let mut keys = p.public_key_blacklist.clone();
         keys.sort_unstable();
         if let Some(pair) = keys.windows(2).find(|w| w[0] == w[1]) {
-            invalid!(
-                "consensus: sanity check failed: redundant blacklisted public key {}",
-                pair[0]
-            );
+            invalid!("consensus: sanity check failed: redundant blacklisted public key {}", pair[0]);
         }
         Ok(())
     }

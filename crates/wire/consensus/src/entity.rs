@@ -46,11 +46,7 @@ struct EntityV1 {
 
 impl From<&Entity> for EntityV2 {
     fn from(e: &Entity) -> Self {
-        Self {
-            v: e.v,
-            id: e.id,
-            nodes: e.nodes.clone(),
-        }
+        Self { v: e.v, id: e.id, nodes: e.nodes.clone() }
     }
 }
 
@@ -73,24 +69,13 @@ impl cbor::Decode for Entity {
                         "entity descriptor must have allow_entity_signed_nodes set to false",
                     ));
                 }
-                Ok(Self {
-                    v: LATEST_VERSION,
-                    id: e.id,
-                    nodes: e.nodes,
-                })
+                Ok(Self { v: LATEST_VERSION, id: e.id, nodes: e.nodes })
             }
             2 => {
                 let e: EntityV2 = cbor::from_slice(raw)?;
-                Ok(Self {
-                    v: e.v,
-                    id: e.id,
-                    nodes: e.nodes,
-                })
+                Ok(Self { v: e.v, id: e.id, nodes: e.nodes })
             }
-            v => Err(cbor::Error::invalid(
-                at,
-                format!("invalid entity descriptor version: {v}"),
-            )),
+            v => Err(cbor::Error::invalid(at, format!("invalid entity descriptor version: {v}"))),
         }
     }
 }
@@ -104,11 +89,7 @@ impl json::ToJson for Entity {
 impl json::FromJson for Entity {
     fn from_json(v: &json::Value, cx: &mut json::Context) -> Result<Self, json::Error> {
         let e = EntityV2::from_json(v, cx)?;
-        Ok(Self {
-            v: e.v,
-            id: e.id,
-            nodes: e.nodes,
-        })
+        Ok(Self { v: e.v, id: e.id, nodes: e.nodes })
     }
 }
 
@@ -119,15 +100,10 @@ impl Entity {
     /// If the version is out of range.
     pub fn validate_basic(&self, strict: bool) -> Result<(), Invalid> {
         if strict && self.v != LATEST_VERSION {
-            invalid!(
-                "invalid entity descriptor version (expected: {LATEST_VERSION} got: {})",
-                self.v
-            );
+            invalid!("invalid entity descriptor version (expected: {LATEST_VERSION} got: {})", self.v);
         }
         if !(MIN_VERSION..=LATEST_VERSION).contains(&self.v) {
-            invalid!(
-                "invalid entity descriptor version (min: {MIN_VERSION} max: {LATEST_VERSION})"
-            );
+            invalid!("invalid entity descriptor version (min: {MIN_VERSION} max: {LATEST_VERSION})");
         }
         Ok(())
     }

@@ -7,8 +7,7 @@ use base_crypto::{blacklist::Blacklist, context::ChainContext};
 use base_prims::Hash;
 
 use crate::{
-    Invalid, Time, beacon, consensus, governance, invalid, keymanager, registry, roothash,
-    scheduler, staking, vault,
+    Invalid, Time, beacon, consensus, governance, invalid, keymanager, registry, roothash, scheduler, staking, vault,
 };
 
 pub mod comet;
@@ -30,9 +29,7 @@ impl cbor::Decode for GenesisTime {
     fn decode(d: &mut cbor::Decoder<'_>) -> Result<Self, cbor::Error> {
         let at = d.offset();
         let seconds = i64::decode(d)?;
-        Time::new(seconds, 0)
-            .map(Self)
-            .map_err(|e| cbor::Error::invalid(at, e))
+        Time::new(seconds, 0).map(Self).map_err(|e| cbor::Error::invalid(at, e))
     }
 }
 
@@ -46,9 +43,7 @@ impl json::FromJson for GenesisTime {
     fn from_json(v: &json::Value, cx: &mut json::Context) -> Result<Self, json::Error> {
         match v {
             json::Value::Null => Ok(Self::default()),
-            json::Value::String(s) => Time::parse_rfc3339(s)
-                .map(Self)
-                .map_err(|e| cx.error(e.to_string())),
+            json::Value::String(s) => Time::parse_rfc3339(s).map(Self).map_err(|e| cx.error(e.to_string())),
             other => Err(cx.expected("a time as RFC 3339", other)),
         }
     }
@@ -163,8 +158,7 @@ impl Document {
 
     /// Keys that may not sign on this network.
     pub fn blacklist(&self, allow_test_keys: bool) -> Blacklist {
-        let mut blacklist =
-            if allow_test_keys { Blacklist::allowing_test_keys() } else { Blacklist::production() };
+        let mut blacklist = if allow_test_keys { Blacklist::allowing_test_keys() } else { Blacklist::production() };
         for key in &self.consensus.parameters.public_key_blacklist {
             blacklist.insert(*key.as_bytes());
         }

@@ -80,11 +80,7 @@ impl fmt::Display for Roles {
         if self.has_reserved() {
             return f.write_str("[invalid roles]");
         }
-        let names: Vec<_> = Self::NAMES
-            .iter()
-            .filter(|(r, _)| self.has(*r))
-            .map(|(_, n)| *n)
-            .collect();
+        let names: Vec<_> = Self::NAMES.iter().filter(|(r, _)| self.has(*r)).map(|(_, n)| *n).collect();
         f.write_str(&names.join(","))
     }
 }
@@ -137,10 +133,7 @@ struct VersionOnly {
 /// If it is not a map with a version.
 pub fn descriptor_version(raw: &[u8]) -> Result<u16, cbor::Error> {
     let version: VersionOnly = cbor::from_slice_relaxed(raw)?;
-    version
-        .v
-        .filter(|v| *v != u16::MAX)
-        .ok_or_else(|| cbor::Error::invalid(0, "missing descriptor version"))
+    version.v.filter(|v| *v != u16::MAX).ok_or_else(|| cbor::Error::invalid(0, "missing descriptor version"))
 }
 
 /// A node. Source: `go/common/node`.
@@ -264,9 +257,7 @@ impl From<NodeV2> for Node {
             id: n.id,
             entity_id: n.entity_id,
             expiration: n.expiration,
-            tls: TlsInfo {
-                pub_key: n.tls.pub_key,
-            },
+            tls: TlsInfo { pub_key: n.tls.pub_key },
             p2p: n.p2p,
             consensus: n.consensus,
             vrf: n.vrf.unwrap_or_default(),
@@ -290,10 +281,7 @@ impl cbor::Decode for Node {
         match descriptor_version(raw)? {
             2 => Ok(cbor::from_slice::<NodeV2>(raw)?.into()),
             3 => Ok(cbor::from_slice::<NodeV3>(raw)?.into()),
-            v => Err(cbor::Error::invalid(
-                at,
-                format!("invalid node descriptor version: {v}"),
-            )),
+            v => Err(cbor::Error::invalid(at, format!("invalid node descriptor version: {v}"))),
         }
     }
 }
@@ -427,14 +415,9 @@ impl Node {
     pub fn validate_basic(&self, strict: bool) -> Result<(), Invalid> {
         if self.v != LATEST_VERSION {
             if strict {
-                invalid!(
-                    "invalid node descriptor version (expected: {LATEST_VERSION} got: {})",
-                    self.v
-                );
+                invalid!("invalid node descriptor version (expected: {LATEST_VERSION} got: {})", self.v);
             }
-            invalid!(
-                "invalid node descriptor version (min: {LATEST_VERSION} max: {LATEST_VERSION})"
-            );
+            invalid!("invalid node descriptor version (min: {LATEST_VERSION} max: {LATEST_VERSION})");
         }
         let len = self.software_version.len();
         if len > MAX_SOFTWARE_VERSION_BYTES {
@@ -473,9 +456,7 @@ impl Node {
 
     /// The runtime in exactly this version.
     pub fn runtime(&self, id: &Namespace, version: Version) -> Option<&Runtime> {
-        self.runtimes()
-            .iter()
-            .find(|r| r.id == *id && r.version == version)
+        self.runtimes().iter().find(|r| r.id == *id && r.version == version)
     }
 
     /// The P2P addresses.

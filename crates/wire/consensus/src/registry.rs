@@ -399,11 +399,7 @@ impl NodeStatus {
 
     /// Whether the node may not be elected for the runtime: it is frozen or failed too often.
     pub fn is_suspended(&self, runtime: &Namespace, epoch: Epoch) -> bool {
-        self.is_frozen()
-            || self
-                .faults
-                .get(runtime)
-                .is_some_and(|f| f.suspended_until > 0 && epoch < f.suspended_until)
+        self.is_frozen() || self.faults.get(runtime).is_some_and(|f| f.suspended_until > 0 && epoch < f.suspended_until)
     }
 }
 

@@ -153,34 +153,21 @@ pub const BASE_UNITS_PER_VOTING_POWER: u64 = 16;
 ///
 /// # Errors
 /// If the power does not fit 63 bits.
-pub fn voting_power_from_stake(
-    stake: &Quantity,
-    distribution: VotingPowerDistribution,
-) -> Result<i64, Invalid> {
+pub fn voting_power_from_stake(stake: &Quantity, distribution: VotingPowerDistribution) -> Result<i64, Invalid> {
     let linear = distribution == VotingPowerDistribution::LINEAR;
     let scaled = if linear {
-        stake
-            .quo(&Quantity::from(BASE_UNITS_PER_VOTING_POWER))
-            .unwrap_or_default()
+        stake.quo(&Quantity::from(BASE_UNITS_PER_VOTING_POWER)).unwrap_or_default()
     } else {
         stake.clone()
     };
     if scaled.is_zero() {
         return Ok(1);
     }
-    let power = if distribution == VotingPowerDistribution::SQRT {
-        scaled.sqrt()
-    } else {
-        scaled
-    };
+    let power = if distribution == VotingPowerDistribution::SQRT { scaled.sqrt() } else { scaled };
     power
         .to_u64()
         .and_then(|p| i64::try_from(p).ok())
-        .ok_or_else(|| {
-            Invalid::new(format!(
-                "{power} is too many base units to convert to power"
-            ))
-        })
+        .ok_or_else(|| Invalid::new(format!("{power} is too many base units to convert to power")))
 }
 
 impl Parameters {
@@ -190,9 +177,7 @@ impl Parameters {
     /// If debug options are set but not allowed.
     pub fn sanity_check(&self, allow_debug: bool) -> Result<(), Invalid> {
         if !allow_debug
-            && (self.debug_bypass_stake
-                || self.debug_allow_weak_alpha
-                || !self.debug_force_elect.is_empty())
+            && (self.debug_bypass_stake || self.debug_allow_weak_alpha || !self.debug_force_elect.is_empty())
         {
             invalid!("one or more unsafe debug flags set");
         }
@@ -207,8 +192,7 @@ impl Genesis {
     /// Names what is wrong.
     pub fn sanity_check(&self, total_supply: &Quantity, allow_debug: bool) -> Result<(), Invalid> {
         let p = &self.parameters;
-        p.sanity_check(allow_debug)
-            .map_err(|e| Invalid::new(format!("scheduler: sanity check failed: {e}")))?;
+        p.sanity_check(allow_debug).map_err(|e| Invalid::new(format!("scheduler: sanity check failed: {e}")))?;
         if !p.debug_bypass_stake {
             let power = voting_power_from_stake(total_supply, p.voting_power_distribution).map_err(|e| {
                 Invalid::new(format!(
@@ -287,10 +271,7 @@ mod tests {
 
     #[test]
     fn ranks_rotate_and_invert() {
-        let member = |i: u8, role| CommitteeNode {
-            role,
-            public_key: PublicKey::new([i; 32]),
-        };
+        let member = |i: u8, role| CommitteeNode { role, public_key: PublicKey::new([i; 32]) };
         let committee = Committee {
             members: Some(vec![
                 member(1, Role::WORKER),

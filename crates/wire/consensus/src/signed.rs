@@ -1,5 +1,7 @@
 //! Signature envelopes: one signature, one signed blob, one blob signed by many.
 
+use std::collections::BTreeSet;
+
 use base_codec::{Bytes, Codec, cbor};
 use base_crypto::context::{self, ChainContext, Context};
 use base_prims::{PublicKey, RawSignature};
@@ -50,28 +52,17 @@ impl Signature {
     ///
     /// # Errors
     /// [`OpenError::Signature`] if it does not verify; [`OpenError::Context`] if the context is unusable.
-    pub fn verify(
-        &self,
-        context: &Context,
-        chain: Option<&ChainContext>,
-        message: &[u8],
-    ) -> Result<(), OpenError> {
-        let prepared = context::prepare(context, chain, None, message)
-            .map_err(|e| OpenError::Context(e.to_string()))?;
-        if self.public_key.verify_prepared(&prepared, &self.signature) {
-            Ok(())
-        } else {
-            Err(OpenError::Signature)
-        }
+    pub fn verify(&self, context: &Context, chain: Option<&ChainContext>, message: &[u8]) -> Result<(), OpenError> {
+        let prepared =
+            context::prepare(context, chain, None, message).map_err(|e| OpenError::Context(e.to_string()))?;
+        if self.public_key.verify_prepared(&prepared, &self.signature) { Ok(()) } else { Err(OpenError::Signature) }
     }
 }
 
 impl Signed {
     /// The blob's bytes.
     pub fn blob(&self) -> &[u8] {
-        self.untrusted_raw_value
-            .as_ref()
-            .map_or(&[], |b| b.as_slice())
+        self.untrusted_raw_value.as_ref().map_or(&[], |b| b.as_slice())
     }
 
     /// Verifies the signature.
@@ -86,11 +77,7 @@ impl Signed {
     ///
     /// # Errors
     /// See [`OpenError`].
-    pub fn open<T: cbor::Decode>(
-        &self,
-        context: &Context,
-        chain: Option<&ChainContext>,
-    ) -> Result<T, OpenError> {
+    pub fn open<T: cbor::Decode>(&self, context: &Context, chain: Option<&ChainContext>) -> Result<T, OpenError> {
         self.verify(context, chain)?;
         Ok(cbor::from_slice(self.blob())?)
     }
@@ -99,9 +86,7 @@ impl Signed {
 impl MultiSigned {
     /// The blob's bytes.
     pub fn blob(&self) -> &[u8] {
-        self.untrusted_raw_value
-            .as_ref()
-            .map_or(&[], |b| b.as_slice())
+        self.untrusted_raw_value.as_ref().map_or(&[], |b| b.as_slice())
     }
 
     /// The signatures.
@@ -109,41 +94,76 @@ impl MultiSigned {
         self.signatures.as_deref().unwrap_or_default()
     }
 
-    /// Verifies all signatures. An empty list verifies: callers check who has to sign.
+    /// Verifies all signatures; an empty list does not verify.
     ///
     /// # Errors
     /// See [`OpenError`].
     pub fn verify(&self, context: &Context, chain: Option<&ChainContext>) -> Result<(), OpenError> {
-        self.signatures()
-            .iter()
-            .try_for_each(|s| s.verify(context, chain, self.blob()))
+        if self.signatures().is_empty() {
+            return Err(OpenError::Signature);
+        }
+        self.signatures().iter().try_for_each(|s| s.verify(context, chain, self.blob()))
     }
 
     /// Verifies all signatures and decodes the blob.
     ///
     /// # Errors
     /// See [`OpenError`].
-    pub fn open<T: cbor::Decode>(
-        &self,
-        context: &Context,
-        chain: Option<&ChainContext>,
-    ) -> Result<T, OpenError> {
+    pub fn open<T: cbor::Decode>(&self, context: &Context, chain: Option<&ChainContext>) -> Result<T, OpenError> {
         self.verify(context, chain)?;
         Ok(cbor::from_slice(self.blob())?)
     }
 
-    /// Whether exactly the given keys signed, in any order and each at most once.
+    /// Whether all of the given keys signed and none other. A signer may occur twice; a key that is wanted twice never
+    /// passes, as in the reference.
     pub fn is_only_signed_by(&self, keys: &[PublicKey]) -> bool {
-        let mut signers: Vec<_> = self.signatures().iter().map(|s| s.public_key).collect();
-        let mut wanted = keys.to_vec();
-        signers.sort_unstable();
-        wanted.sort_unstable();
-        wanted.dedup();
-        signers == wanted
+        let signers: BTreeSet<_> = self.signatures().iter().map(|s| s.public_key).collect();
+        signers.len() == keys.len() && keys.iter().all(|k| signers.contains(k))
     }
 
     /// Whether the key is among the signers.
     pub fn is_signed_by(&self, key: &PublicKey) -> bool {
         self.signatures().iter().any(|s| s.public_key == *key)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use base_crypto::ed25519::SecretKey;
+
+    use super::*;
+
+    fn signed_by(keys: &[&SecretKey]) -> MultiSigned {
+        let context = &context::REGISTER_NODE;
+        let prepared = context::prepare(context, None, None, b"blob").unwrap();
+        let signature = |k: &&SecretKey| Signature {
+            public_key: PublicKey::new(k.public()),
+            signature: RawSignature::new(k.sign(&prepared)),
+        };
+        let signatures = Some(keys.iter().map(signature).collect());
+        MultiSigned { untrusted_raw_value: Some(Bytes(b"blob".to_vec())), signatures }
+    }
+
+    #[test]
+    fn signers_are_a_set() {
+        let (a, b) = (SecretKey::from_seed(&[1; 32]), SecretKey::from_seed(&[2; 32]));
+        let (ka, kb) = (PublicKey::new(a.public()), PublicKey::new(b.public()));
+        assert!(signed_by(&[&a, &b]).is_only_signed_by(&[kb, ka]));
+        assert!(signed_by(&[&a, &b, &a]).is_only_signed_by(&[ka, kb]));
+        assert!(!signed_by(&[&a, &b]).is_only_signed_by(&[ka]));
+        assert!(!signed_by(&[&a]).is_only_signed_by(&[ka, kb]));
+        assert!(!signed_by(&[&a]).is_only_signed_by(&[ka, ka]));
+    }
+
+    #[test]
+    fn every_signature_must_verify_and_one_must_be_there() {
+        let (a, b) = (SecretKey::from_seed(&[1; 32]), SecretKey::from_seed(&[2; 32]));
+        let context = &context::REGISTER_NODE;
+        let mut signed = signed_by(&[&a, &b]);
+        assert_eq!(signed.verify(context, None), Ok(()));
+        assert_eq!(signed.verify(&context::REGISTER_ENTITY, None), Err(OpenError::Signature));
+        signed.untrusted_raw_value = Some(Bytes(b"blab".to_vec()));
+        assert_eq!(signed.verify(context, None), Err(OpenError::Signature));
+        assert_eq!(signed_by(&[]).verify(context, None), Err(OpenError::Signature));
     }
 }

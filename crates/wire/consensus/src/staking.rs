@@ -13,9 +13,7 @@ pub mod pool;
 pub mod sanity;
 
 pub use claims::ClaimError;
-pub use commission::{
-    CommissionRateBoundStep, CommissionRateStep, CommissionSchedule, CommissionScheduleRules,
-};
+pub use commission::{CommissionRateBoundStep, CommissionRateStep, CommissionSchedule, CommissionScheduleRules};
 pub use pool::PoolError;
 
 /// Module name.
@@ -359,8 +357,7 @@ pub struct DebondingDelegationInfo {
 /// Delegations by escrow account, then delegator.
 pub type Delegations = BTreeMap<Address, BTreeMap<Address, Delegation>>;
 /// Debonding delegations by escrow account, then delegator.
-pub type DebondingDelegations =
-    BTreeMap<Address, BTreeMap<Address, Option<Vec<DebondingDelegation>>>>;
+pub type DebondingDelegations = BTreeMap<Address, BTreeMap<Address, Option<Vec<DebondingDelegation>>>>;
 
 /// The section `staking` of a genesis document.
 #[derive(Clone, Debug, PartialEq, Eq, Default, Codec)]

@@ -57,29 +57,20 @@ struct EnclaveIdentityMap {
 
 impl cbor::Encode for EnclaveIdentity {
     fn encode(&self, e: &mut cbor::Encoder) {
-        EnclaveIdentityMap {
-            mr_enclave: self.mr_enclave,
-            mr_signer: self.mr_signer,
-        }
-        .encode(e);
+        EnclaveIdentityMap { mr_enclave: self.mr_enclave, mr_signer: self.mr_signer }.encode(e);
     }
 }
 
 impl cbor::Decode for EnclaveIdentity {
     fn decode(d: &mut cbor::Decoder<'_>) -> Result<Self, cbor::Error> {
         let m = EnclaveIdentityMap::decode(d)?;
-        Ok(Self {
-            mr_enclave: m.mr_enclave,
-            mr_signer: m.mr_signer,
-        })
+        Ok(Self { mr_enclave: m.mr_enclave, mr_signer: m.mr_signer })
     }
 }
 
 impl fmt::Display for EnclaveIdentity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(
-            &STANDARD.encode([*self.mr_enclave.as_bytes(), *self.mr_signer.as_bytes()].concat()),
-        )
+        f.write_str(&STANDARD.encode([*self.mr_enclave.as_bytes(), *self.mr_signer.as_bytes()].concat()))
     }
 }
 
@@ -175,12 +166,7 @@ fixed_bytes! {
 
 impl json::ToJson for Measurement {
     fn to_json(&self) -> json::Value {
-        json::Value::Array(
-            self.as_bytes()
-                .iter()
-                .map(|b| json::Value::from(*b))
-                .collect(),
-        )
+        json::Value::Array(self.as_bytes().iter().map(|b| json::Value::from(*b)).collect())
     }
 }
 
@@ -189,9 +175,7 @@ impl json::FromJson for Measurement {
         if v.is_null() {
             return Ok(Self::default());
         }
-        let numbers = v
-            .as_array()
-            .ok_or_else(|| cx.expected("a list of 48 numbers below 256", v))?;
+        let numbers = v.as_array().ok_or_else(|| cx.expected("a list of 48 numbers below 256", v))?;
         let mut out = [0; 48];
         // As in Go, further numbers are dropped and missing ones are zero.
         for (o, n) in out.iter_mut().zip(numbers) {

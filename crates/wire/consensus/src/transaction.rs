@@ -32,9 +32,7 @@ pub struct Fee {
 impl Fee {
     /// Price of one unit of gas, rounded down; zero if amount or gas is zero.
     pub fn gas_price(&self) -> Quantity {
-        self.amount
-            .quo(&Quantity::from(self.gas))
-            .unwrap_or_default()
+        self.amount.quo(&Quantity::from(self.gas)).unwrap_or_default()
     }
 }
 
@@ -56,23 +54,14 @@ pub struct Transaction {
 impl Transaction {
     /// A transaction that calls `method` with `body`.
     pub fn new<T: cbor::Encode>(nonce: u64, fee: Option<Fee>, method: &str, body: &T) -> Self {
-        Self {
-            nonce,
-            fee,
-            method: method.to_owned(),
-            body: Raw::of(body),
-        }
+        Self { nonce, fee, method: method.to_owned(), body: Raw::of(body) }
     }
 
     /// Signs the transaction for a chain.
     ///
     /// # Errors
     /// [`OpenError::Context`] if the context cannot be prepared.
-    pub fn sign(
-        &self,
-        key: &SecretKey,
-        chain: &ChainContext,
-    ) -> Result<SignedTransaction, OpenError> {
+    pub fn sign(&self, key: &SecretKey, chain: &ChainContext) -> Result<SignedTransaction, OpenError> {
         let blob = cbor::to_vec(self);
         let prepared = context::prepare(SIGNATURE_CONTEXT, Some(chain), None, &blob)
             .map_err(|e| OpenError::Context(e.to_string()))?;

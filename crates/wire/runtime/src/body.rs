@@ -35,20 +35,12 @@ pub struct Message {
 impl Message {
     /// A request.
     pub fn request(id: u64, body: Body) -> Self {
-        Self {
-            id,
-            message_type: MessageType::REQUEST,
-            body,
-        }
+        Self { id, message_type: MessageType::REQUEST, body }
     }
 
     /// The answer to the request of that id.
     pub fn response(id: u64, body: Body) -> Self {
-        Self {
-            id,
-            message_type: MessageType::RESPONSE,
-            body,
-        }
+        Self { id, message_type: MessageType::RESPONSE, body }
     }
 }
 
@@ -313,10 +305,7 @@ impl Decode for Body {
                 return Ok(());
             }
             if found.is_some() {
-                return Err(cbor::Error::invalid(
-                    d.offset(),
-                    "more than one message in a body",
-                ));
+                return Err(cbor::Error::invalid(d.offset(), "more than one message in a body"));
             }
             found = Some(Self::decode_named(index, d)?);
             Ok(())

@@ -13,8 +13,8 @@ use base_codec::{Codec, json};
 use base_prims::{Hash, Namespace, Version};
 
 pub use component::{
-    Component, ComponentId, Elf, GPU_NVIDIA_H100, GPU_NVIDIA_H200, Gpu, Identity, Invalid,
-    KIND_ROFL, KIND_RONL, MIN_TDX_MEMORY_MIB, Sgx, Tdx, TdxResources, TeeKind,
+    Component, ComponentId, Elf, GPU_NVIDIA_H100, GPU_NVIDIA_H200, Gpu, Identity, Invalid, KIND_ROFL, KIND_RONL,
+    MIN_TDX_MEMORY_MIB, Sgx, Tdx, TdxResources, TeeKind,
 };
 
 /// Name of the manifest's entry in the archive.
@@ -144,17 +144,12 @@ impl Manifest {
         for (position, component) in self.components.iter().enumerate() {
             let in_component = |rule: String| Invalid(format!("component {position}: {rule}"));
             if !seen.insert((&component.kind, &component.name)) {
-                return Err(in_component(format!(
-                    "another component with id '{}' already exists",
-                    component.label()
-                )));
+                return Err(in_component(format!("another component with id '{}' already exists", component.label())));
             }
             component.validate().map_err(|e| in_component(e.0))?;
         }
         if self.is_legacy() && self.components.iter().any(Component::is_ronl) {
-            return Err(Invalid(
-                "manifest defines both legacy and componentized RONL component".into(),
-            ));
+            return Err(Invalid("manifest defines both legacy and componentized RONL component".into()));
         }
         if let Some(sgx) = &self.sgx {
             sgx.validate().map_err(|e| Invalid(format!("sgx: {e}")))?;
@@ -184,20 +179,14 @@ impl Manifest {
             .iter()
             .find(|c| c.id().as_ref() == Some(id))
             .cloned()
-            .or_else(|| {
-                (*id == ComponentId::Ronl)
-                    .then(|| self.legacy_component())
-                    .flatten()
-            })
+            .or_else(|| (*id == ComponentId::Ronl).then(|| self.legacy_component()).flatten())
     }
 
     fn legacy_component(&self) -> Option<Component> {
         self.is_legacy().then(|| Component {
             kind: KIND_RONL.into(),
             version: self.version,
-            elf: Some(Elf {
-                executable: self.executable.clone(),
-            }),
+            elf: Some(Elf { executable: self.executable.clone() }),
             sgx: self.sgx.clone(),
             ..Component::default()
         })
@@ -210,10 +199,7 @@ impl Manifest {
 /// If there are too many or one is too large.
 pub fn validate_labels(labels: &BTreeMap<String, String>) -> Result<(), Invalid> {
     if labels.len() > MAX_LABELS {
-        return Err(Invalid(format!(
-            "too many labels: {}, at most {MAX_LABELS} are accepted",
-            labels.len()
-        )));
+        return Err(Invalid(format!("too many labels: {}, at most {MAX_LABELS} are accepted", labels.len())));
     }
     for (key, value) in labels {
         if key.len() > MAX_LABEL_BYTES || value.len() > MAX_LABEL_BYTES {
@@ -229,7 +215,5 @@ pub fn validate_labels(labels: &BTreeMap<String, String>) -> Result<(), Invalid>
 
 /// Whether `labels` has all of `wanted`.
 pub fn has_labels(labels: &BTreeMap<String, String>, wanted: &BTreeMap<String, String>) -> bool {
-    wanted
-        .iter()
-        .all(|(key, value)| labels.get(key) == Some(value))
+    wanted.iter().all(|(key, value)| labels.get(key) == Some(value))
 }

@@ -164,10 +164,7 @@ impl Decode for Message {
         if d.kind()? == ItemKind::Text {
             return match d.text()? {
                 "Close" => Ok(Self::Close),
-                other => Err(cbor::Error::invalid(
-                    offset,
-                    format!("unknown message {:.32}", other),
-                )),
+                other => Err(cbor::Error::invalid(offset, format!("unknown message {:.32}", other))),
             };
         }
         cbor::decode_map_struct(d, &["Request", "Response"], |i, d| {
@@ -247,33 +244,19 @@ struct BindingFields {
 impl Encode for RakBinding {
     fn encode(&self, e: &mut Encoder) {
         let fields = match self.clone() {
-            Self::V0 {
-                rak_pub,
-                binding,
-                avr,
-            } => BindingFields {
-                rak_pub: Some(rak_pub),
-                binding: Some(binding),
-                avr: Some(avr),
-                ..Default::default()
-            },
-            Self::V1 {
-                rak_pub,
-                binding,
-                quote,
-            } => BindingFields {
+            Self::V0 { rak_pub, binding, avr } => {
+                BindingFields { rak_pub: Some(rak_pub), binding: Some(binding), avr: Some(avr), ..Default::default() }
+            }
+            Self::V1 { rak_pub, binding, quote } => BindingFields {
                 v: 1,
                 rak_pub: Some(rak_pub),
                 binding: Some(binding),
                 quote: Some(quote),
                 ..Default::default()
             },
-            Self::V2 { ect, binding } => BindingFields {
-                v: 2,
-                ect: Some(ect),
-                binding: Some(binding),
-                ..Default::default()
-            },
+            Self::V2 { ect, binding } => {
+                BindingFields { v: 2, ect: Some(ect), binding: Some(binding), ..Default::default() }
+            }
         };
         fields.encode(e);
     }
@@ -292,11 +275,7 @@ impl Decode for RakBinding {
                 avr: Some(avr),
                 quote: None,
                 ect: None,
-            } => Ok(Self::V0 {
-                rak_pub,
-                binding,
-                avr,
-            }),
+            } => Ok(Self::V0 { rak_pub, binding, avr }),
             BindingFields {
                 v: 1,
                 rak_pub: Some(rak_pub),
@@ -304,19 +283,10 @@ impl Decode for RakBinding {
                 quote: Some(quote),
                 avr: None,
                 ect: None,
-            } => Ok(Self::V1 {
-                rak_pub,
-                binding,
-                quote,
-            }),
-            BindingFields {
-                v: 2,
-                ect: Some(ect),
-                binding: Some(binding),
-                rak_pub: None,
-                avr: None,
-                quote: None,
-            } => Ok(Self::V2 { ect, binding }),
+            } => Ok(Self::V1 { rak_pub, binding, quote }),
+            BindingFields { v: 2, ect: Some(ect), binding: Some(binding), rak_pub: None, avr: None, quote: None } => {
+                Ok(Self::V2 { ect, binding })
+            }
             _ => Err(malformed()),
         }
     }

@@ -23,11 +23,7 @@ pub struct Error {
 impl Error {
     /// The error of that code.
     pub fn new(code: Code, message: impl Into<String>) -> Self {
-        Self {
-            module: code.module.into(),
-            code: code.code,
-            message: message.into(),
-        }
+        Self { module: code.module.into(), code: code.code, message: message.into() }
     }
 
     /// The answer to a request that is not known or not for the receiver.
@@ -48,11 +44,7 @@ impl Error {
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "runtime error: module: {} code: {} message: {}",
-            self.module, self.code, self.message
-        )
+        write!(f, "runtime error: module: {} code: {} message: {}", self.module, self.code, self.message)
     }
 }
 

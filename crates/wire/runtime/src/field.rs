@@ -56,11 +56,7 @@ impl<T: Encode> Encode for Field<T> {
 
 impl<T: Decode> Decode for Field<T> {
     fn decode(d: &mut Decoder<'_>) -> Result<Self, Error> {
-        if d.take_null() {
-            Ok(Self::Null)
-        } else {
-            T::decode(d).map(Self::Is)
-        }
+        if d.take_null() { Ok(Self::Null) } else { T::decode(d).map(Self::Is) }
     }
 }
 
@@ -108,10 +104,7 @@ impl<T: Decode, const MAX: usize> Decode for BoundedList<T, MAX> {
         let offset = d.offset();
         let count = d.clone().array()?;
         if count > MAX {
-            return Err(Error::invalid(
-                offset,
-                format!("a list of {count} elements, at most {MAX} are accepted"),
-            ));
+            return Err(Error::invalid(offset, format!("a list of {count} elements, at most {MAX} are accepted")));
         }
         Vec::decode(d).map(|list| Self(Some(list)))
     }

@@ -15,9 +15,10 @@ pub const MAX_RUNTIME_FRAME_BYTES: usize = 32 << 20;
 
 /// Most CBOR items of a frame; not a limit of the reference.
 ///
-/// The largest element of an unbounded list takes 48 bytes of memory, so values of a frame take at most about
-/// 200 MiB besides the bytes that they hold.
-pub const MAX_FRAME_ITEMS: usize = 4_000_000;
+/// An item of one byte may become a list element of some hundred bytes (a node's runtime in a registry event is the
+/// largest), so this bounds what a frame takes beside the bytes that it holds to a few hundred MiB. A round that writes
+/// 300,000 keys is still below it.
+pub const MAX_FRAME_ITEMS: usize = 1_000_000;
 
 /// Bytes of the length before a frame.
 pub const LENGTH_BYTES: usize = 4;
@@ -64,16 +65,10 @@ pub fn frame_length(header: [u8; LENGTH_BYTES], limit: usize) -> Result<usize, F
 pub fn decode(frame: &[u8]) -> Result<Message, FrameError> {
     let end = cbor::well_formed(frame, 0)?;
     if end != frame.len() {
-        return Err(cbor::Error::TrailingBytes {
-            offset: end,
-            count: frame.len() - end,
-        }
-        .into());
+        return Err(cbor::Error::TrailingBytes { offset: end, count: frame.len() - end }.into());
     }
     if count_items(frame, MAX_FRAME_ITEMS) > MAX_FRAME_ITEMS {
-        return Err(FrameError::TooManyItems {
-            limit: MAX_FRAME_ITEMS,
-        });
+        return Err(FrameError::TooManyItems { limit: MAX_FRAME_ITEMS });
     }
     Ok(cbor::from_slice_relaxed(frame)?)
 }
@@ -118,15 +113,9 @@ fn count_items(data: &[u8], limit: usize) -> usize {
         pos = start + size;
         // Byte and text strings are one item with their content.
         if matches!(major, 2 | 3) {
-            let length = if size == 0 {
-                u64::from(info)
-            } else {
-                argument.iter().fold(0u64, |n, b| (n << 8) | u64::from(*b))
-            };
-            pos = usize::try_from(length)
-                .ok()
-                .and_then(|length| pos.checked_add(length))
-                .unwrap_or(usize::MAX);
+            let length =
+                if size == 0 { u64::from(info) } else { argument.iter().fold(0u64, |n, b| (n << 8) | u64::from(*b)) };
+            pos = usize::try_from(length).ok().and_then(|length| pos.checked_add(length)).unwrap_or(usize::MAX);
         }
     }
     count
@@ -146,11 +135,7 @@ pub struct FrameReader {
 impl FrameReader {
     /// A reader of frames of up to `limit` bytes.
     pub fn new(limit: usize) -> Self {
-        Self {
-            limit,
-            buffer: Vec::new(),
-            start: 0,
-        }
+        Self { limit, buffer: Vec::new(), start: 0 }
     }
 
     /// Takes bytes of the stream.

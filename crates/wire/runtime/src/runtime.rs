@@ -12,8 +12,7 @@ use wire_consensus::{
     keymanager::Status as KeyManagerStatus,
     node::{EndorsedCapabilityTee, X25519PublicKey},
     roothash::{
-        AnnotatedBlock, Block, ComputeResultsHeader, Header, IncomingMessage,
-        Message as RuntimeMessage, RoundResults,
+        AnnotatedBlock, Block, ComputeResultsHeader, Header, IncomingMessage, Message as RuntimeMessage, RoundResults,
     },
     tee::QuotePolicy,
 };
@@ -25,6 +24,9 @@ pub const MAX_CHECK_RESULTS: usize = 1 << 16;
 
 /// Most messages of one [`ComputedBatch`] that are accepted.
 pub const MAX_EMITTED_MESSAGES: usize = 1 << 16;
+
+/// Most incoming messages of one [`ExecuteTxBatchRequest`] that are accepted.
+pub const MAX_INCOMING_MESSAGES: usize = 1 << 16;
 
 /// A light block. CBOR: `{height, meta}`. Source: `go/consensus/api/light.go`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Codec)]
@@ -275,7 +277,7 @@ pub struct ExecuteTxBatchRequest {
     pub inputs: Option<Vec<Bytes>>,
     /// The whole queue of incoming messages.
     #[codec(omitempty)]
-    pub in_msgs: Vec<IncomingMessage>,
+    pub in_msgs: BoundedList<IncomingMessage, MAX_INCOMING_MESSAGES>,
     /// Newest runtime block.
     pub block: Block,
     /// Current epoch.

@@ -33,7 +33,9 @@ fn label_attestation_is_the_reference_s() {
     let encoded = cbor::to_vec(&attestation);
     assert_eq!(
         encoded,
-        hex("a26372616b58204242424242424242424242424242424242424242424242424242424242424242666c6162656c73a163666f6f63626172")
+        hex(
+            "a26372616b58204242424242424242424242424242424242424242424242424242424242424242666c6162656c73a163666f6f63626172"
+        )
     );
     assert_eq!(cbor::from_slice(&encoded), Ok(attestation));
 }
@@ -55,10 +57,7 @@ fn forms_of_absence_survive() {
         assert_eq!(cbor::to_vec(&result), hex(bytes));
     }
     // A runtime sends `endpoint` 0, a Go node would leave it out.
-    let explicit = host::StorageSyncRequest {
-        endpoint: Some(host::StorageEndpoint::RUNTIME),
-        ..Default::default()
-    };
+    let explicit = host::StorageSyncRequest { endpoint: Some(host::StorageEndpoint::RUNTIME), ..Default::default() };
     assert_eq!(cbor::to_vec(&explicit), hex("a168656e64706f696e7400"));
     assert_eq!(cbor::to_vec(&host::StorageSyncRequest::default()), [0xa0]);
 }
@@ -100,10 +99,7 @@ fn every_request_names_its_answer() {
     let failed: Body = Err(Error::new(error::NOT_READY, "rhp: not ready")).into();
     let error = failed.into_result().unwrap_err();
     assert!(error.is(error::NOT_READY) && !error.is_success());
-    assert_eq!(
-        error.to_string(),
-        "runtime error: module: rhp/internal code: 1 message: rhp: not ready"
-    );
+    assert_eq!(error.to_string(), "runtime error: module: rhp/internal code: 1 message: rhp: not ready");
 }
 
 #[test]
@@ -113,17 +109,14 @@ fn frames_have_limits() {
     let (header, body) = framed.split_first_chunk::<4>().unwrap();
     assert_eq!(frame::frame_length(*header, 1000), Ok(body.len()));
     assert_eq!(frame::decode(body), Ok(message.clone()));
-    let too_large = FrameError::TooLarge {
-        length: body.len(),
-        limit: body.len() - 1,
-    };
+    let too_large = FrameError::TooLarge { length: body.len(), limit: body.len() - 1 };
     assert_eq!(frame::encode(&message, body.len() - 1), Err(too_large.clone()));
     assert_eq!(frame::frame_length(*header, body.len() - 1), Err(too_large));
     let trailing = [body, &[0]].concat();
     assert!(matches!(frame::decode(&trailing), Err(FrameError::Malformed(_))));
     assert!(matches!(frame::decode(&[]), Err(FrameError::Malformed(_))));
 
-    // Four million and one nulls as hashes to drop.
+    // One item too many: nulls as transaction hashes.
     let count = frame::MAX_FRAME_ITEMS;
     let mut list = vec![0x9a];
     list.extend_from_slice(&u32::try_from(count).unwrap().to_be_bytes());
@@ -135,10 +128,7 @@ fn frames_have_limits() {
     nulls.extend_from_slice(&[0xa1, 0x69]);
     nulls.extend_from_slice(b"tx_hashes");
     nulls.extend_from_slice(&list);
-    assert_eq!(
-        frame::decode(&nulls),
-        Err(FrameError::TooManyItems { limit: count })
-    );
+    assert_eq!(frame::decode(&nulls), Err(FrameError::TooManyItems { limit: count }));
 }
 
 #[test]
@@ -164,10 +154,8 @@ fn reader_cuts_frames_at_any_chunk_size() {
             }),
         })
         .collect();
-    let stream: Vec<u8> = messages
-        .iter()
-        .flat_map(|m| frame::encode(m, frame::MAX_RUNTIME_FRAME_BYTES).unwrap())
-        .collect();
+    let stream: Vec<u8> =
+        messages.iter().flat_map(|m| frame::encode(m, frame::MAX_RUNTIME_FRAME_BYTES).unwrap()).collect();
     for size in [1, 2, 3, 7, 64, stream.len()] {
         let mut reader = FrameReader::new(1000);
         let mut found = Vec::new();
@@ -195,16 +183,11 @@ fn enclave_calls() {
     for (message, start) in [
         (enclave_rpc::Message::Close, "65436c6f7365"),
         (
-            enclave_rpc::Message::Response(enclave_rpc::Response {
-                body: ResponseBody::Success(Raw(vec![0xf6])),
-            }),
+            enclave_rpc::Message::Response(enclave_rpc::Response { body: ResponseBody::Success(Raw(vec![0xf6])) }),
             "a168526573706f6e7365a164626f6479a16753756363657373f6",
         ),
         (
-            enclave_rpc::Message::Request(enclave_rpc::Request {
-                method: "m".into(),
-                args: Raw(vec![1]),
-            }),
+            enclave_rpc::Message::Request(enclave_rpc::Request { method: "m".into(), args: Raw(vec![1]) }),
             "a16752657175657374a26461726773016",
         ),
     ] {
@@ -215,12 +198,7 @@ fn enclave_calls() {
     // A node of the reference writes the name in lower case.
     let lower: enclave_rpc::Message =
         cbor::from_slice(&hex("a168726573706f6e7365a164626f6479a1654572726f726178")).unwrap();
-    assert_eq!(
-        lower,
-        enclave_rpc::Message::Response(enclave_rpc::Response {
-            body: ResponseBody::Error("x".into())
-        })
-    );
+    assert_eq!(lower, enclave_rpc::Message::Response(enclave_rpc::Response { body: ResponseBody::Error("x".into()) }));
     for bad in ["a0", "6443616c6c", "a168526573706f6e7365a164626f6479a0", "01"] {
         assert!(cbor::from_slice::<enclave_rpc::Message>(&hex(bad)).is_err(), "{bad}");
     }
@@ -230,20 +208,9 @@ fn enclave_calls() {
 fn key_bindings_of_all_versions() {
     let (rak_pub, binding) = (PublicKey::new([1; 32]), RawSignature::new([2; 64]));
     for (version, binding) in [
-        RakBinding::V0 {
-            rak_pub,
-            binding,
-            avr: rt_tee::ias::AvrBundle::default(),
-        },
-        RakBinding::V1 {
-            rak_pub,
-            binding,
-            quote: rt_tee::Quote::default(),
-        },
-        RakBinding::V2 {
-            ect: Box::default(),
-            binding,
-        },
+        RakBinding::V0 { rak_pub, binding, avr: rt_tee::ias::AvrBundle::default() },
+        RakBinding::V1 { rak_pub, binding, quote: rt_tee::Quote::default() },
+        RakBinding::V2 { ect: Box::default(), binding },
     ]
     .into_iter()
     .enumerate()
@@ -287,9 +254,7 @@ fn batches_pass_through_pairs() {
     let batch: Vec<Bytes> = [&b"one"[..], b"two", b"three"].map(Bytes::from).into();
     let mut pairs = transaction::input_pairs(&batch).unwrap();
     let hash = transaction::hash(b"two");
-    let output = cbor::to_vec(&transaction::OutputArtifacts {
-        output: Some(Bytes::from(&b"out"[..])),
-    });
+    let output = cbor::to_vec(&transaction::OutputArtifacts { output: Some(Bytes::from(&b"out"[..])) });
     pairs.push((transaction::transaction_key(&hash, ArtifactKind::Output), output.clone()));
     pairs.sort();
     let mut collector = Collector::default();
@@ -301,11 +266,7 @@ fn batches_pass_through_pairs() {
     assert_eq!(collector.clone().into_batch().unwrap(), batch);
     assert_eq!(
         collector.into_transactions()[1],
-        Transaction {
-            input: b"two".to_vec(),
-            output: Some(b"out".to_vec()),
-            batch_order: 1
-        }
+        Transaction { input: b"two".to_vec(), output: Some(b"out".to_vec()), batch_order: 1 }
     );
 
     let mut orphan = Collector::default();
@@ -316,10 +277,7 @@ fn batches_pass_through_pairs() {
     let key = transaction::transaction_key(&hash, ArtifactKind::Input);
     gap.push(&key, &hex("824374776f01")).unwrap();
     assert_eq!(gap.into_batch(), Err(TreeError::Order { position: 0, order: 1 }));
-    assert!(matches!(
-        Collector::default().push(&key, &[0xff]),
-        Err(TreeError::Artifacts { .. })
-    ));
+    assert!(matches!(Collector::default().push(&key, &[0xff]), Err(TreeError::Artifacts { .. })));
 }
 
 #[test]
@@ -327,21 +285,12 @@ fn write_logs_have_limits() {
     let log: Vec<LogEntry> = transaction::input_pairs(&[Bytes::from(&b"one"[..]), Bytes::from(&b"two"[..])])
         .unwrap()
         .into_iter()
-        .map(|(key, value)| LogEntry {
-            key: key.into(),
-            value: Some(value.into()),
-        })
+        .map(|(key, value)| LogEntry { key: key.into(), value: Some(value.into()) })
         .collect();
     let bytes: u64 = log.iter().map(|e| e.value.as_ref().unwrap().len() as u64).sum();
     assert_eq!(transaction::validate_io_write_log(&log, 2, bytes), Ok(()));
-    assert_eq!(
-        transaction::validate_io_write_log(&log, 1, bytes),
-        Err(TreeError::TooMany { max: 1 })
-    );
-    assert_eq!(
-        transaction::validate_io_write_log(&log, 2, bytes - 1),
-        Err(TreeError::TooLarge { max: bytes - 1 })
-    );
+    assert_eq!(transaction::validate_io_write_log(&log, 1, bytes), Err(TreeError::TooMany { max: 1 }));
+    assert_eq!(transaction::validate_io_write_log(&log, 2, bytes - 1), Err(TreeError::TooLarge { max: bytes - 1 }));
     let foreign = [LogEntry::default()];
     assert_eq!(transaction::validate_io_write_log(&foreign, 1, 1), Err(TreeError::Key));
 }
@@ -378,10 +327,7 @@ fn labels_are_limited_and_matched() {
 /// The reference's own test of a manifest's hash.
 #[test]
 fn manifest_without_components() {
-    let manifest = Manifest {
-        id: Namespace::default(),
-        ..Default::default()
-    };
+    let manifest = Manifest { id: Namespace::default(), ..Default::default() };
     assert!(manifest.is_detached() && !manifest.is_legacy());
     assert_eq!(manifest.to_json().matches("\"digests\":null").count(), 1);
     assert_eq!(Manifest::from_json(&manifest.to_json()), Ok(manifest.clone()));

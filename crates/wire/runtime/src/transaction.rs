@@ -90,17 +90,11 @@ impl<'a> Key<'a> {
                     [2, ..] => ArtifactKind::Output,
                     _ => return None,
                 };
-                Some(Self::Transaction {
-                    hash: Hash::try_from(hash).ok()?,
-                    kind,
-                })
+                Some(Self::Transaction { hash: Hash::try_from(hash).ok()?, kind })
             }
             PREFIX_TAG => {
                 let (tag, hash) = rest.split_at_checked(rest.len().checked_sub(Hash::LEN)?)?;
-                Some(Self::Tag {
-                    tag,
-                    hash: Hash::try_from(hash).ok()?,
-                })
+                Some(Self::Tag { tag, hash: Hash::try_from(hash).ok()? })
             }
             _ => None,
         }
@@ -197,10 +191,7 @@ pub fn validate_io_write_log(
     let (mut inputs, mut outputs, mut bytes) = (0u64, 0u64, 0u64);
     for entry in log {
         match Key::parse(&entry.key).ok_or(TreeError::Key)? {
-            Key::Transaction {
-                kind: ArtifactKind::Input,
-                ..
-            } => {
+            Key::Transaction { kind: ArtifactKind::Input, .. } => {
                 inputs += 1;
                 bytes = bytes.saturating_add(entry.value.as_ref().map_or(0, |v| v.len()) as u64);
             }
@@ -208,14 +199,10 @@ pub fn validate_io_write_log(
             Key::Tag { .. } => {}
         }
         if inputs > max_batch_size || outputs > max_batch_size {
-            return Err(TreeError::TooMany {
-                max: max_batch_size,
-            });
+            return Err(TreeError::TooMany { max: max_batch_size });
         }
         if bytes > max_batch_size_bytes {
-            return Err(TreeError::TooLarge {
-                max: max_batch_size_bytes,
-            });
+            return Err(TreeError::TooLarge { max: max_batch_size_bytes });
         }
     }
     Ok(())
@@ -233,13 +220,8 @@ pub fn input_pairs(batch: &[Bytes]) -> Result<Vec<(Vec<u8>, Vec<u8>)>, TreeError
             if input.is_empty() {
                 return Err(TreeError::EmptyInput);
             }
-            let batch_order = u32::try_from(position).map_err(|_| TreeError::TooMany {
-                max: u64::from(u32::MAX),
-            })?;
-            let value = cbor::to_vec(&InputArtifacts {
-                input: Some(input.clone()),
-                batch_order,
-            });
+            let batch_order = u32::try_from(position).map_err(|_| TreeError::TooMany { max: u64::from(u32::MAX) })?;
+            let value = cbor::to_vec(&InputArtifacts { input: Some(input.clone()), batch_order });
             Ok((transaction_key(&hash(input), ArtifactKind::Input), value))
         })
         .collect()
@@ -322,10 +304,7 @@ impl Collector {
             .enumerate()
             .map(|(position, t)| {
                 if u32::try_from(position) != Ok(t.batch_order) {
-                    return Err(TreeError::Order {
-                        position,
-                        order: t.batch_order,
-                    });
+                    return Err(TreeError::Order { position, order: t.batch_order });
                 }
                 Ok(Bytes(t.input))
             })

@@ -48,36 +48,20 @@ pub(super) fn check(chain: &Chain, counts: &mut Counts) -> Checked<()> {
                     state.insert(key.clone(), value.clone());
                 }
                 None if state.remove(key).is_none() => {
-                    return Err(format!(
-                        "version {}: removes {}, which is not there",
-                        diff.version,
-                        hex::encode(key)
-                    ));
+                    return Err(format!("version {}: removes {}, which is not there", diff.version, hex::encode(key)));
                 }
                 None => {}
             }
             counts.add("state_changes");
         }
         if state.len() as u64 != diff.keys {
-            return Err(format!(
-                "version {}: {} keys, recorded {}",
-                diff.version,
-                state.len(),
-                diff.keys
-            ));
+            return Err(format!("version {}: {} keys, recorded {}", diff.version, state.len(), diff.keys));
         }
         let root = tree.root_hash(&Sequential);
         same_bytes("state root", root.as_bytes(), &diff.root)?;
         counts.add("state_roots");
-        let stored = state
-            .get(CHAIN_CONTEXT_KEY.as_slice())
-            .map(Vec::as_slice)
-            .unwrap_or_default();
-        same_bytes(
-            "chain context in the state",
-            context.as_str().as_bytes(),
-            stored,
-        )?;
+        let stored = state.get(CHAIN_CONTEXT_KEY.as_slice()).map(Vec::as_slice).unwrap_or_default();
+        same_bytes("chain context in the state", context.as_str().as_bytes(), stored)?;
         if let Some(app_hash) = app_hashes.get(&(diff.version + 1)) {
             same_bytes("root and next app hash", &diff.root, app_hash)?;
             counts.add("app_hashes");

@@ -60,14 +60,7 @@ fn verify_whitelist(
 }
 
 /// Checks that, with this node, the entity has at most `most` nodes with the role for the runtime.
-fn verify_count(
-    kv: &dyn KvRead,
-    node: &Node,
-    runtime: &Runtime,
-    epoch: Epoch,
-    role: Roles,
-    most: u16,
-) -> Result<()> {
+fn verify_count(kv: &dyn KvRead, node: &Node, runtime: &Runtime, epoch: Epoch, role: Roles, most: u16) -> Result<()> {
     let others = state::entity_nodes(kv, &node.entity_id)?;
     let count = others
         .iter()

@@ -9,8 +9,8 @@ use wire_consensus::{
     registry::{Genesis, Runtime},
 };
 
-use super::{genesis, state};
 pub use super::state::{entities, node_status, parameters};
+use super::{genesis, state};
 
 /// An entity.
 ///

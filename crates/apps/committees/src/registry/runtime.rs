@@ -251,9 +251,7 @@ fn store(
     state::set_runtime(&mut kv, runtime, suspended)?;
     let previous = existing.map(|r| r.entity_id);
     // Before feature version 26.1 a former owner stayed in the index.
-    if new_rules
-        && let Some(previous) = previous.filter(|p| *p != runtime.entity_id)
-    {
+    if new_rules && let Some(previous) = previous.filter(|p| *p != runtime.entity_id) {
         state::remove_runtime_owner(&mut kv, &runtime.id, &previous)?;
     }
     if !new_rules || previous != Some(runtime.entity_id) {

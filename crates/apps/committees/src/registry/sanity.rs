@@ -69,14 +69,19 @@ impl Checked {
         }
         for descriptor in active {
             if checked.runtimes.insert(descriptor.id, descriptor.clone()).is_some() {
-                return Err(Error::Uncoded(format!("runtime sanity check failed: duplicate runtime: {}", descriptor.id)));
+                return Err(Error::Uncoded(format!(
+                    "runtime sanity check failed: duplicate runtime: {}",
+                    descriptor.id
+                )));
             }
         }
         for descriptor in suspended {
             let known = checked.runtimes.contains_key(&descriptor.id);
             if known || checked.suspended.insert(descriptor.id, descriptor.clone()).is_some() {
                 let id = descriptor.id;
-                return Err(Error::Uncoded(format!("runtime sanity check failed: duplicate (suspended) runtime: {id}")));
+                return Err(Error::Uncoded(format!(
+                    "runtime sanity check failed: duplicate (suspended) runtime: {id}"
+                )));
             }
         }
         for descriptor in active.iter().chain(suspended).filter(|r| r.is_compute()) {

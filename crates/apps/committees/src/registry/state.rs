@@ -6,10 +6,10 @@ use apps_core::{
     Context, Error, Mode, Result,
     kv::{self, Key, KeyReader, KvRead, KvWrite},
 };
+use apps_staking::nodes::{BY_CONSENSUS_ADDRESS, NODE, STATUS, index_value, open};
 pub use apps_staking::nodes::{
     find_node_status, node, node_by_consensus_address, node_id_by_consensus_address, node_status, set_node_status,
 };
-use apps_staking::nodes::{BY_CONSENSUS_ADDRESS, NODE, STATUS, index_value, open};
 use base_prims::{Namespace, PublicKey};
 use wire_consensus::{
     entity::{Entity, SignedEntity},
@@ -177,12 +177,7 @@ fn map_key(state: &mut dyn KvWrite, id: &PublicKey, old: Option<&PublicKey>, new
 ///
 /// # Errors
 /// [`Error::Fatal`] if the store fails.
-pub fn set_node(
-    state: &mut dyn KvWrite,
-    existing: Option<&Node>,
-    node: &Node,
-    signed: &MultiSignedNode,
-) -> Result<()> {
+pub fn set_node(state: &mut dyn KvWrite, existing: Option<&Node>, node: &Node, signed: &MultiSignedNode) -> Result<()> {
     let id = &node.id;
     kv::put(state, &Key::new(NODE).key_hash(id), signed)?;
     kv::put_raw(state, &Key::new(NODE_BY_ENTITY).key_hash(&node.entity_id).key_hash(id), &[])?;

@@ -87,10 +87,10 @@ pub(super) fn register_node(ctx: &mut Context<'_>, signed: &MultiSignedNode) -> 
         return Ok(());
     }
     // Who owns the node is looked up before the signatures are verified.
-    let untrusted: Node = cbor::from_slice(signed.blob())
-        .map_err(|e| Error::from(&codes::INVALID_ARGUMENT).context(e))?;
-    let entity = state::entity(&ctx.state(), &untrusted.entity_id)?
-        .ok_or_else(|| Error::from(&codes::NO_SUCH_ENTITY))?;
+    let untrusted: Node =
+        cbor::from_slice(signed.blob()).map_err(|e| Error::from(&codes::INVALID_ARGUMENT).context(e))?;
+    let entity =
+        state::entity(&ctx.state(), &untrusted.entity_id)?.ok_or_else(|| Error::from(&codes::NO_SUCH_ENTITY))?;
     let params = state::parameters(&ctx.state())?;
     let now = epoch::of_state(&ctx.state())?.epoch;
     let rules = Rules::new(ctx, &params, now);
@@ -121,9 +121,7 @@ pub(super) fn register_node(ctx: &mut Context<'_>, signed: &MultiSignedNode) -> 
 fn paid_epochs(node: &Node, existing: Option<&Node>, now: Epoch) -> u64 {
     let additional = node.expiration.saturating_sub(now);
     match existing {
-        Some(existing) if !existing.is_expired(now) => {
-            additional.saturating_sub(existing.expiration.wrapping_sub(now))
-        }
+        Some(existing) if !existing.is_expired(now) => additional.saturating_sub(existing.expiration.wrapping_sub(now)),
         _ => additional,
     }
 }

@@ -21,7 +21,7 @@ pub enum Due {
 }
 
 /// Pending upgrades of this node. Source: `go/upgrade/upgrade.go`.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Manager {
     pending: Vec<PendingUpgrade>,
     stopped: bool,

@@ -27,7 +27,8 @@ fn register(world: &mut World, n: u8) -> [u8; 20] {
     let signed = MultiSignedNode { untrusted_raw_value: Some(base_codec::Bytes(blob)), signatures: None };
     let address = key(100 + n).comet_address();
     kv::put(&mut world.state, &kv::Key::new(nodes::NODE).key_hash(&node.id), &signed).unwrap();
-    kv::put_raw(&mut world.state, &kv::Key::new(nodes::BY_CONSENSUS_ADDRESS).raw(&address), node.id.as_bytes()).unwrap();
+    kv::put_raw(&mut world.state, &kv::Key::new(nodes::BY_CONSENSUS_ADDRESS).raw(&address), node.id.as_bytes())
+        .unwrap();
     nodes::set_node_status(&mut world.state, &node.id, &NodeStatus::default()).unwrap();
     address
 }
@@ -143,8 +144,7 @@ fn slashing_splits_between_pools_and_freezes_once() {
 fn rewards_follow_the_schedule() {
     let mut params = parameters();
     // Scale 1 is 1/100000000 of stake and factor; the factor makes it 10% and 5%.
-    params.reward_schedule =
-        vec![RewardStep { until: 12, scale: q(10) }, RewardStep { until: 14, scale: q(5) }];
+    params.reward_schedule = vec![RewardStep { until: 12, scale: q(10) }, RewardStep { until: 14, scale: q(5) }];
     params.commission_schedule_rules = CommissionScheduleRules { min_commission_rate: q(0), ..Default::default() };
     let mut world = World::new(params);
     assert_eq!(world.call(1, METHOD_ADD_ESCROW, &Escrow { account: addr(2), amount: q(1000) }), Ok(()));

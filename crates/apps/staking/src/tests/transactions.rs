@@ -217,7 +217,11 @@ fn commission_schedules() {
             rates: rates.iter().map(|(start, rate)| CommissionRateStep { start: *start, rate: q(*rate) }).collect(),
             bounds: bounds
                 .iter()
-                .map(|(start, min, max)| CommissionRateBoundStep { start: *start, rate_min: q(*min), rate_max: q(*max) })
+                .map(|(start, min, max)| CommissionRateBoundStep {
+                    start: *start,
+                    rate_min: q(*min),
+                    rate_max: q(*max),
+                })
                 .collect(),
         },
     };

@@ -9,9 +9,7 @@ impl Struct<'_> {
     /// `json::Fields`, `json::ToJson` and `json::FromJson`.
     pub(super) fn json(&self) -> TokenStream {
         let of = quote!(::base_codec::json::Fields);
-        let both = quote!(
-            ::base_codec::json::ToJson + ::base_codec::json::FromJson + ::core::default::Default
-        );
+        let both = quote!(::base_codec::json::ToJson + ::base_codec::json::FromJson + ::core::default::Default);
         let fields = self.header(&of, &both);
         let to_json = self.header(&quote!(::base_codec::json::ToJson), &both);
         let from_json = self.header(&quote!(::base_codec::json::FromJson), &both);

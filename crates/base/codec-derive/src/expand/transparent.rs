@@ -8,12 +8,7 @@ use super::bounded;
 use crate::attrs::StructAttrs;
 
 /// A one-field tuple struct: everything is that of the field.
-pub(super) fn transparent(
-    name: &Ident,
-    generics: &Generics,
-    ty: &Type,
-    attrs: &StructAttrs,
-) -> TokenStream {
+pub(super) fn transparent(name: &Ident, generics: &Generics, ty: &Type, attrs: &StructAttrs) -> TokenStream {
     let member = Member::from(0);
     let (_, type_generics, _) = generics.split_for_impl();
     let header = |bounds: TokenStream, of: TokenStream| {
@@ -21,14 +16,8 @@ pub(super) fn transparent(
         let (params, _, clause) = bounded.split_for_impl();
         quote!(impl #params #of for #name #type_generics #clause)
     };
-    let encode = header(
-        quote!(::base_codec::cbor::Encode),
-        quote!(::base_codec::cbor::Encode),
-    );
-    let decode = header(
-        quote!(::base_codec::cbor::Decode),
-        quote!(::base_codec::cbor::Decode),
-    );
+    let encode = header(quote!(::base_codec::cbor::Encode), quote!(::base_codec::cbor::Encode));
+    let decode = header(quote!(::base_codec::cbor::Decode), quote!(::base_codec::cbor::Decode));
     let mut out = quote! {
         #[automatically_derived]
         #encode {
@@ -53,14 +42,8 @@ pub(super) fn transparent(
         }
     };
     if !attrs.cbor_only {
-        let to_json = header(
-            quote!(::base_codec::json::ToJson),
-            quote!(::base_codec::json::ToJson),
-        );
-        let from_json = header(
-            quote!(::base_codec::json::FromJson),
-            quote!(::base_codec::json::FromJson),
-        );
+        let to_json = header(quote!(::base_codec::json::ToJson), quote!(::base_codec::json::ToJson));
+        let from_json = header(quote!(::base_codec::json::FromJson), quote!(::base_codec::json::FromJson));
         out.extend(quote! {
             #[automatically_derived]
             #to_json {
@@ -86,10 +69,7 @@ pub(super) fn transparent(
         });
     }
     if attrs.json_key {
-        let json_key = header(
-            quote!(::base_codec::json::JsonKey),
-            quote!(::base_codec::json::JsonKey),
-        );
+        let json_key = header(quote!(::base_codec::json::JsonKey), quote!(::base_codec::json::JsonKey));
         out.extend(quote! {
             #[automatically_derived]
             #json_key {

@@ -119,14 +119,7 @@ fn read_head(data: &[u8], pos: usize) -> Result<(Head, usize), Error> {
     let (major, info) = (first >> 5, first & 0x1f);
     let size = match info {
         0..=23 => {
-            return Ok((
-                Head {
-                    major,
-                    info,
-                    value: u64::from(info),
-                },
-                pos + 1,
-            ));
+            return Ok((Head { major, info, value: u64::from(info) }, pos + 1));
         }
         24 => 1,
         25 => 2,
@@ -136,19 +129,12 @@ fn read_head(data: &[u8], pos: usize) -> Result<(Head, usize), Error> {
             return Err(Error::IndefiniteLength { offset: pos });
         }
         _ => {
-            return Err(Error::MalformedHead {
-                offset: pos,
-                head: first,
-            });
+            return Err(Error::MalformedHead { offset: pos, head: first });
         }
     };
     let rest = data.get(pos + 1..).unwrap_or_default();
-    let argument = rest
-        .get(..size)
-        .ok_or(Error::UnexpectedEnd { offset: data.len() })?;
-    let value = argument
-        .iter()
-        .fold(0u64, |value, byte| (value << 8) | u64::from(*byte));
+    let argument = rest.get(..size).ok_or(Error::UnexpectedEnd { offset: data.len() })?;
+    let value = argument.iter().fold(0u64, |value, byte| (value << 8) | u64::from(*byte));
     Ok((Head { major, info, value }, pos + 1 + size))
 }
 
@@ -185,32 +171,18 @@ pub fn well_formed(data: &[u8], pos: usize) -> Result<usize, Error> {
             MAJOR_BYTES | MAJOR_TEXT => pos = after_string(data, pos, head.value)?,
             MAJOR_ARRAY | MAJOR_MAP => {
                 if depth == MAX_DEPTH {
-                    return Err(Error::TooDeep {
-                        offset,
-                        max: MAX_DEPTH,
-                    });
+                    return Err(Error::TooDeep { offset, max: MAX_DEPTH });
                 }
                 if head.value > MAX_ITEMS {
-                    return Err(Error::TooManyItems {
-                        offset,
-                        count: head.value,
-                        max: MAX_ITEMS,
-                    });
+                    return Err(Error::TooManyItems { offset, count: head.value, max: MAX_ITEMS });
                 }
                 depth += 1;
-                open[depth] = if head.major == MAJOR_MAP {
-                    head.value * 2
-                } else {
-                    head.value
-                };
+                open[depth] = if head.major == MAJOR_MAP { head.value * 2 } else { head.value };
             }
             MAJOR_TAG => return Err(Error::Tag { offset }),
             MAJOR_UNSIGNED | MAJOR_NEGATIVE => {}
             _ if head.info == 24 && head.value < 32 => {
-                return Err(Error::MalformedHead {
-                    offset,
-                    head: data[offset],
-                });
+                return Err(Error::MalformedHead { offset, head: data[offset] });
             }
             _ => {}
         }
@@ -244,21 +216,13 @@ impl<'a> Decoder<'a> {
     /// Checks that `data` begins with a well-formed item and starts there; unknown struct fields will be refused.
     pub fn new(data: &'a [u8]) -> Result<Self, Error> {
         well_formed(data, 0)?;
-        Ok(Self {
-            data,
-            pos: 0,
-            strict: true,
-        })
+        Ok(Self { data, pos: 0, strict: true })
     }
 
     /// As [`new`](Self::new), but unknown struct fields will be skipped.
     pub fn relaxed(data: &'a [u8]) -> Result<Self, Error> {
         well_formed(data, 0)?;
-        Ok(Self {
-            data,
-            pos: 0,
-            strict: false,
-        })
+        Ok(Self { data, pos: 0, strict: false })
     }
 
     /// Whether unknown struct fields are refused.
@@ -275,29 +239,19 @@ impl<'a> Decoder<'a> {
     pub fn finish(&self) -> Result<(), Error> {
         match self.data.len() - self.pos {
             0 => Ok(()),
-            count => Err(Error::TrailingBytes {
-                offset: self.pos,
-                count,
-            }),
+            count => Err(Error::TrailingBytes { offset: self.pos, count }),
         }
     }
 
     /// The kind of the next item.
     pub fn kind(&self) -> Result<Kind, Error> {
-        self.data
-            .get(self.pos)
-            .map(|head| Kind::of(*head))
-            .ok_or(Error::UnexpectedEnd { offset: self.pos })
+        self.data.get(self.pos).map(|head| Kind::of(*head)).ok_or(Error::UnexpectedEnd { offset: self.pos })
     }
 
     /// That the next item is not what was expected.
     pub fn wrong_kind(&self, expected: &'static str) -> Error {
         match self.kind() {
-            Ok(found) => Error::WrongKind {
-                offset: self.pos,
-                expected,
-                found,
-            },
+            Ok(found) => Error::WrongKind { offset: self.pos, expected, found },
             Err(end) => end,
         }
     }
@@ -385,9 +339,7 @@ impl<'a> Decoder<'a> {
         usize::try_from(head.value)
             .ok()
             .filter(|count| *count <= (self.data.len() - self.pos) / size)
-            .ok_or(Error::UnexpectedEnd {
-                offset: self.data.len(),
-            })
+            .ok_or(Error::UnexpectedEnd { offset: self.data.len() })
     }
 
     /// Passes over the next item.
@@ -398,9 +350,7 @@ impl<'a> Decoder<'a> {
             left -= 1;
             let head = self.head()?;
             match head.major {
-                MAJOR_BYTES | MAJOR_TEXT => {
-                    self.pos = after_string(self.data, self.pos, head.value)?
-                }
+                MAJOR_BYTES | MAJOR_TEXT => self.pos = after_string(self.data, self.pos, head.value)?,
                 MAJOR_ARRAY => left = left.saturating_add(head.value),
                 MAJOR_MAP => left = left.saturating_add(head.value.saturating_mul(2)),
                 MAJOR_TAG => left = left.saturating_add(1),
@@ -419,10 +369,6 @@ impl<'a> Decoder<'a> {
 
     /// A decoder of the same input and mode at an earlier item.
     pub(crate) fn at(&self, offset: usize) -> Self {
-        Self {
-            data: self.data,
-            pos: offset,
-            strict: self.strict,
-        }
+        Self { data: self.data, pos: offset, strict: self.strict }
     }
 }

@@ -27,9 +27,7 @@ impl Encoder {
 
     /// An empty encoder with room for `capacity` bytes.
     pub fn with_capacity(capacity: usize) -> Self {
-        Self {
-            buf: Vec::with_capacity(capacity),
-        }
+        Self { buf: Vec::with_capacity(capacity) }
     }
 
     /// The bytes written.
@@ -51,8 +49,7 @@ impl Encoder {
         } else if n <= 0xffff {
             self.buf.extend_from_slice(&[major | 25, be[6], be[7]]);
         } else if n <= 0xffff_ffff {
-            self.buf
-                .extend_from_slice(&[major | 26, be[4], be[5], be[6], be[7]]);
+            self.buf.extend_from_slice(&[major | 26, be[4], be[5], be[6], be[7]]);
         } else {
             self.buf.push(major | 27);
             self.buf.extend_from_slice(&be);
@@ -128,11 +125,7 @@ impl Encoder {
                 in_order &= last.key(&self.buf) < canonical_key(&self.buf[start..value_start]);
             }
             value.encode(self);
-            spans.push(Span {
-                start,
-                value_start,
-                end: self.buf.len(),
-            });
+            spans.push(Span { start, value_start, end: self.buf.len() });
         }
         if !in_order {
             spans.sort_by(|a, b| a.key(&self.buf).cmp(&b.key(&self.buf)));

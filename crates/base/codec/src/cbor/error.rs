@@ -121,9 +121,6 @@ pub enum Error {
 impl Error {
     /// A type's own refusal of the item at `offset`.
     pub fn invalid(offset: usize, reason: impl ToString) -> Self {
-        Self::Invalid {
-            offset,
-            reason: reason.to_string(),
-        }
+        Self::Invalid { offset, reason: reason.to_string() }
     }
 }

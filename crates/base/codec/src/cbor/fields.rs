@@ -122,11 +122,7 @@ fn decode_key<'a>(d: &mut Decoder<'a>) -> Result<Key<'a>, Error> {
                 super::Integer::Unsigned(n) => Ok(Key::Integer(n.cast_signed())),
                 super::Integer::Negative(_) => i64::try_from(key.value())
                     .map(Key::Integer)
-                    .map_err(|_| Error::IntegerRange {
-                        offset,
-                        value: key.value(),
-                        target: "i64",
-                    }),
+                    .map_err(|_| Error::IntegerRange { offset, value: key.value(), target: "i64" }),
             }
         }
         _ => Err(d.wrong_kind("a field name")),
@@ -142,9 +138,7 @@ impl Found {
     const CAPACITY: usize = 256;
 
     fn has(&self, i: usize) -> bool {
-        self.words
-            .get(i / 64)
-            .is_some_and(|word| (word >> (i % 64)) & 1 == 1)
+        self.words.get(i / 64).is_some_and(|word| (word >> (i % 64)) & 1 == 1)
     }
 
     fn set(&mut self, i: usize) {
@@ -160,9 +154,9 @@ impl Found {
         let i = if hint < names.len() && exact(&hint) {
             hint
         } else {
-            (0..names.len()).find(exact).or_else(|| {
-                (0..names.len()).find(|i| names[*i].eq_ignore_ascii_case(key) && !self.has(*i))
-            })?
+            (0..names.len())
+                .find(exact)
+                .or_else(|| (0..names.len()).find(|i| names[*i].eq_ignore_ascii_case(key) && !self.has(*i)))?
         };
         self.set(i);
         Some(i)
@@ -179,10 +173,7 @@ pub fn decode_map_struct<'a>(
     names: &[&str],
     mut set: impl FnMut(usize, &mut Decoder<'a>) -> Result<(), Error>,
 ) -> Result<(), Error> {
-    debug_assert!(
-        names.len() <= Found::CAPACITY,
-        "the derive refuses more fields"
-    );
+    debug_assert!(names.len() <= Found::CAPACITY, "the derive refuses more fields");
     if d.take_null() {
         return Ok(());
     }
@@ -198,10 +189,7 @@ pub fn decode_map_struct<'a>(
             Key::Integer(_) => None,
         };
         if field.is_none() && d.is_strict() {
-            return Err(Error::UnknownField {
-                offset,
-                name: key.to_string(),
-            });
+            return Err(Error::UnknownField { offset, name: key.to_string() });
         }
         if !d.is_strict() && !seen.insert(key) {
             return Err(Error::DuplicateKey { offset });
@@ -234,11 +222,7 @@ pub fn decode_array_struct<'a>(
     let offset = d.offset();
     let found = d.array()?;
     if found != len {
-        return Err(Error::WrongLength {
-            offset,
-            expected: len,
-            found: found as u64,
-        });
+        return Err(Error::WrongLength { offset, expected: len, found: found as u64 });
     }
     for i in 0..len {
         set(i, d)?;

@@ -80,11 +80,7 @@ impl Encode for String {
 impl Decode for String {
     const SCALAR: bool = true;
     fn decode(d: &mut Decoder<'_>) -> Result<Self, Error> {
-        if d.take_null() {
-            Ok(Self::new())
-        } else {
-            d.text().map(str::to_owned)
-        }
+        if d.take_null() { Ok(Self::new()) } else { d.text().map(str::to_owned) }
     }
 }
 
@@ -132,11 +128,7 @@ impl<T: From<u8>> Decode for ByteList<T> {
 
 impl Encode for Raw {
     fn encode(&self, e: &mut Encoder) {
-        if self.0.is_empty() {
-            e.null()
-        } else {
-            e.raw(&self.0)
-        }
+        if self.0.is_empty() { e.null() } else { e.raw(&self.0) }
     }
     fn is_empty(&self) -> bool {
         self.0.is_empty()
@@ -295,11 +287,7 @@ impl<T: Encode> Encode for Option<T> {
 
 impl<T: Decode> Decode for Option<T> {
     fn decode(d: &mut Decoder<'_>) -> Result<Self, Error> {
-        if d.take_null() {
-            Ok(None)
-        } else {
-            T::decode(d).map(Some)
-        }
+        if d.take_null() { Ok(None) } else { T::decode(d).map(Some) }
     }
 }
 

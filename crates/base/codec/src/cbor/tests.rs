@@ -4,10 +4,7 @@ use std::collections::BTreeMap;
 
 use proptest::prelude::*;
 
-use super::{
-    Decode, Decoder, Encode, Error, MAX_DEPTH, from_slice, from_slice_exact, from_slice_relaxed,
-    to_vec,
-};
+use super::{Decode, Decoder, Encode, Error, MAX_DEPTH, from_slice, from_slice_exact, from_slice_relaxed, to_vec};
 use crate::{ByteList, Bytes, Codec, Raw, fixed_bytes, int_type};
 
 fixed_bytes! {
@@ -21,11 +18,7 @@ fixed_bytes! {
 }
 
 fn even(bytes: &[u8; 2]) -> Result<(), &'static str> {
-    if bytes[1].is_multiple_of(2) {
-        Ok(())
-    } else {
-        Err("odd")
-    }
+    if bytes[1].is_multiple_of(2) { Ok(()) } else { Err("odd") }
 }
 
 int_type! {
@@ -127,10 +120,7 @@ struct Empty {}
 type Recoder = fn(&[u8]) -> [Result<Vec<u8>, Error>; 2];
 
 fn recode<T: Decode + Encode>(b: &[u8]) -> [Result<Vec<u8>, Error>; 2] {
-    [
-        from_slice::<T>(b).map(|v| to_vec(&v)),
-        from_slice_relaxed::<T>(b).map(|v| to_vec(&v)),
-    ]
+    [from_slice::<T>(b).map(|v| to_vec(&v)), from_slice_relaxed::<T>(b).map(|v| to_vec(&v))]
 }
 
 /// The Rust type that stands for each Go type of the table.
@@ -159,20 +149,14 @@ const TYPES: &[(&str, Recoder)] = &[
     ("ptr-raw-list", recode::<Option<Vec<Raw>>>),
     ("map-text-u64", recode::<Option<BTreeMap<String, u64>>>),
     ("map-u8-text", recode::<Option<BTreeMap<u8, String>>>),
-    (
-        "map-text-bytes",
-        recode::<Option<BTreeMap<String, Option<Bytes>>>>,
-    ),
+    ("map-text-bytes", recode::<Option<BTreeMap<String, Option<Bytes>>>>),
     ("map-bin4-bool", recode::<Option<BTreeMap<Bin4, bool>>>),
     ("map-u64-ptr", recode::<Option<BTreeMap<u64, Option<u64>>>>),
     ("map-kind-kind", recode::<Option<BTreeMap<Number, Number>>>),
     ("map-i64-in", recode::<Option<BTreeMap<i64, Inner>>>),
     ("map-text-raw", recode::<Option<BTreeMap<String, Raw>>>),
     ("map-in-u8", recode::<Option<BTreeMap<Inner, u8>>>),
-    (
-        "map-text-map",
-        recode::<Option<BTreeMap<String, Option<BTreeMap<String, u64>>>>>,
-    ),
+    ("map-text-map", recode::<Option<BTreeMap<String, Option<BTreeMap<String, u64>>>>>),
     ("map-text-bin4", recode::<Option<BTreeMap<String, Bin4>>>),
     ("tx", recode::<Tx>),
     ("all", recode::<All>),
@@ -191,14 +175,9 @@ const TYPES: &[(&str, Recoder)] = &[
 fn verdicts_are_those_of_the_reference() {
     let mut wrong = Vec::new();
     let mut count = 0;
-    for line in include_str!("tests/verdicts.txt")
-        .lines()
-        .filter(|line| !line.starts_with('#'))
-    {
+    for line in include_str!("tests/verdicts.txt").lines().filter(|line| !line.starts_with('#')) {
         let parts: Vec<&str> = line.split(' ').collect();
-        let [name, input, strict, relaxed] = parts[..] else {
-            panic!("bad line {line}")
-        };
+        let [name, input, strict, relaxed] = parts[..] else { panic!("bad line {line}") };
         let bytes = hex::decode(if input == "." { "" } else { input }).unwrap();
         let strict = if strict == "=" { input } else { strict };
         let relaxed = if relaxed == "=" { strict } else { relaxed };
@@ -207,19 +186,12 @@ fn verdicts_are_those_of_the_reference() {
         for (mode, want, got) in [("strict", strict, &got[0]), ("relaxed", relaxed, &got[1])] {
             let got_text = got.as_ref().map_or("-".to_owned(), hex::encode);
             if got_text != want {
-                wrong.push(format!(
-                    "{name} {mode} {input}: want {want}, got {got_text} ({got:?})"
-                ));
+                wrong.push(format!("{name} {mode} {input}: want {want}, got {got_text} ({got:?})"));
             }
         }
         count += 1;
     }
-    assert!(
-        wrong.is_empty(),
-        "{} of {count}:\n{}",
-        wrong.len(),
-        wrong[..wrong.len().min(30)].join("\n")
-    );
+    assert!(wrong.is_empty(), "{} of {count}:\n{}", wrong.len(), wrong[..wrong.len().min(30)].join("\n"));
     assert!(count > 8000, "only {count} verdicts");
 }
 
@@ -246,13 +218,7 @@ fn rfc_examples() {
     ] {
         check::<u64>(n, hex);
     }
-    for (n, hex) in [
-        (-1, "20"),
-        (-10, "29"),
-        (-100, "3863"),
-        (-1000, "3903e7"),
-        (i64::MIN, "3b7fffffffffffffff"),
-    ] {
+    for (n, hex) in [(-1, "20"), (-10, "29"), (-100, "3863"), (-1000, "3903e7"), (i64::MIN, "3b7fffffffffffffff")] {
         check::<i64>(n, hex);
     }
     check(false, "f4");
@@ -273,50 +239,22 @@ fn rfc_examples() {
     }
     check(Vec::<u64>::new(), "80");
     check(vec![1u64, 2, 3], "83010203");
-    check(
-        (1..=25u64).collect::<Vec<_>>(),
-        "98190102030405060708090a0b0c0d0e0f101112131415161718181819",
-    );
+    check((1..=25u64).collect::<Vec<_>>(), "98190102030405060708090a0b0c0d0e0f101112131415161718181819");
     check(BTreeMap::<u64, u64>::new(), "a0");
     check(BTreeMap::from([(1u64, 2u64), (3, 4)]), "a201020304");
     let letters = ["a", "b", "c", "d", "e"].map(|s| (s.to_owned(), s.to_uppercase()));
-    check(
-        BTreeMap::from(letters),
-        "a56161614161626142616361436164614461656145",
-    );
-    for refused in [
-        "f93c00",
-        "c11a514b67b0",
-        "5f42010243030405ff",
-        "7f657374726561646d696e67ff",
-        "9fff",
-        "bfff",
-    ] {
+    check(BTreeMap::from(letters), "a56161614161626142616361436164614461656145");
+    for refused in ["f93c00", "c11a514b67b0", "5f42010243030405ff", "7f657374726561646d696e67ff", "9fff", "bfff"] {
         let bytes = hex::decode(refused).unwrap();
-        assert!(
-            from_slice::<u64>(&bytes).is_err() && from_slice::<Bytes>(&bytes).is_err(),
-            "{refused}"
-        );
+        assert!(from_slice::<u64>(&bytes).is_err() && from_slice::<Bytes>(&bytes).is_err(), "{refused}");
     }
 }
 
 #[test]
 fn checks_of_a_binary_type_apply_to_byte_strings_only() {
-    assert_eq!(
-        from_slice::<Even>(&[0x42, 1, 2]).unwrap(),
-        Even::new([1, 2])
-    );
-    assert_eq!(
-        from_slice::<Even>(&[0x42, 1, 3]),
-        Err(Error::Invalid {
-            offset: 0,
-            reason: "odd".into()
-        })
-    );
-    assert_eq!(
-        from_slice::<Even>(&[0x82, 1, 3]).unwrap(),
-        Even::new([1, 3])
-    );
+    assert_eq!(from_slice::<Even>(&[0x42, 1, 2]).unwrap(), Even::new([1, 2]));
+    assert_eq!(from_slice::<Even>(&[0x42, 1, 3]), Err(Error::Invalid { offset: 0, reason: "odd".into() }));
+    assert_eq!(from_slice::<Even>(&[0x82, 1, 3]).unwrap(), Even::new([1, 3]));
     let length = from_slice::<Even>(&[0x41, 1]).unwrap_err();
     assert_eq!(length.to_string(), "expected 2 bytes, found 1 at byte 0");
 }
@@ -325,29 +263,16 @@ fn checks_of_a_binary_type_apply_to_byte_strings_only() {
 fn errors_say_where_and_what() {
     let tx = to_vec(&BTreeMap::from([("nonce".to_owned(), "x".to_owned())]));
     let error = from_slice::<Tx>(&tx).unwrap_err();
-    assert_eq!(
-        error.to_string(),
-        "expected an integer, found text at byte 7"
-    );
-    let error =
-        from_slice::<Tx>(&to_vec(&BTreeMap::from([("extra".to_owned(), 1u8)]))).unwrap_err();
+    assert_eq!(error.to_string(), "expected an integer, found text at byte 7");
+    let error = from_slice::<Tx>(&to_vec(&BTreeMap::from([("extra".to_owned(), 1u8)]))).unwrap_err();
     assert_eq!(error.to_string(), "unknown field \"extra\" at byte 1");
-    assert_eq!(
-        from_slice::<u8>(&[0x19, 1, 0]).unwrap_err().to_string(),
-        "integer 256 at byte 0 does not fit u8"
-    );
+    assert_eq!(from_slice::<u8>(&[0x19, 1, 0]).unwrap_err().to_string(), "integer 256 at byte 0 does not fit u8");
 }
 
 #[test]
 fn trailing_bytes_are_refused_only_on_request() {
     assert_eq!(from_slice::<u64>(&[1, 0xff]), Ok(1));
-    assert_eq!(
-        from_slice_exact::<u64>(&[1, 0xff]),
-        Err(Error::TrailingBytes {
-            offset: 1,
-            count: 1
-        })
-    );
+    assert_eq!(from_slice_exact::<u64>(&[1, 0xff]), Err(Error::TrailingBytes { offset: 1, count: 1 }));
 }
 
 #[test]
@@ -361,15 +286,9 @@ fn absent_raw_item_is_the_default() {
 fn announced_sizes_reserve_nothing() {
     let mut nested = vec![0x81; 1_000_000];
     nested.push(0);
-    assert!(matches!(
-        from_slice::<Raw>(&nested),
-        Err(Error::TooDeep { max: MAX_DEPTH, .. })
-    ));
+    assert!(matches!(from_slice::<Raw>(&nested), Err(Error::TooDeep { max: MAX_DEPTH, .. })));
     // Ten million elements announced, none there.
-    assert!(matches!(
-        from_slice::<Vec<Tx>>(&[0x9a, 0x00, 0x98, 0x96, 0x80]),
-        Err(Error::UnexpectedEnd { .. })
-    ));
+    assert!(matches!(from_slice::<Vec<Tx>>(&[0x9a, 0x00, 0x98, 0x96, 0x80]), Err(Error::UnexpectedEnd { .. })));
     // A list whose first element is wrong must not have made room for all.
     let mut list = vec![0x9a, 0x00, 0x0f, 0x42, 0x40, 0xf5];
     list.resize(list.len() + 999_999, 0xf6);
@@ -388,18 +307,9 @@ struct Generic<T> {
 
 #[test]
 fn generic_and_recursive_structs() {
-    let value = Generic {
-        value: 1u64,
-        next: Some(Box::new(Generic {
-            value: 2,
-            next: None,
-        })),
-    };
+    let value = Generic { value: 1u64, next: Some(Box::new(Generic { value: 2, next: None })) };
     let bytes = to_vec(&value);
-    assert_eq!(
-        hex::encode(&bytes),
-        "a2646e657874a16576616c7565026576616c756501"
-    );
+    assert_eq!(hex::encode(&bytes), "a2646e657874a16576616c7565026576616c756501");
     assert_eq!(from_slice::<Generic<u64>>(&bytes).unwrap(), value);
 }
 

@@ -58,11 +58,7 @@ impl Context {
     }
 
     /// Runs `read` one level down.
-    pub fn in_key<T>(
-        &mut self,
-        key: &str,
-        read: impl FnOnce(&mut Self) -> Result<T, Error>,
-    ) -> Result<T, Error> {
+    pub fn in_key<T>(&mut self, key: &str, read: impl FnOnce(&mut Self) -> Result<T, Error>) -> Result<T, Error> {
         self.push_key(key);
         let result = read(self);
         self.pop();
@@ -70,11 +66,7 @@ impl Context {
     }
 
     /// Runs `read` one level down.
-    pub fn in_index<T>(
-        &mut self,
-        index: usize,
-        read: impl FnOnce(&mut Self) -> Result<T, Error>,
-    ) -> Result<T, Error> {
+    pub fn in_index<T>(&mut self, index: usize, read: impl FnOnce(&mut Self) -> Result<T, Error>) -> Result<T, Error> {
         self.push_index(index);
         let result = read(self);
         self.pop();
@@ -88,10 +80,7 @@ impl Context {
 
     /// An error at the present value.
     pub fn error(&self, problem: impl Into<String>) -> Error {
-        Error {
-            path: self.path.clone(),
-            problem: problem.into(),
-        }
+        Error { path: self.path.clone(), problem: problem.into() }
     }
 
     /// An error at the present value: `found` is of the wrong type.

@@ -25,11 +25,10 @@ fn fold(c: char) -> char {
 
 /// The field that `key` names: exactly, else when case is ignored.
 fn find(names: &[&str], key: &str) -> Option<usize> {
-    names.iter().position(|name| *name == key).or_else(|| {
-        names
-            .iter()
-            .position(|name| name.chars().map(fold).eq(key.chars().map(fold)))
-    })
+    names
+        .iter()
+        .position(|name| *name == key)
+        .or_else(|| names.iter().position(|name| name.chars().map(fold).eq(key.chars().map(fold))))
 }
 
 /// Reads an object into the fields called `names`, giving each value that is found to `set`. `null` sets nothing, the

@@ -10,10 +10,8 @@ use super::{Context, Error, FromJson, JsonKey, Map, ToJson, Value};
 use crate::{ByteList, Bytes, Raw};
 
 /// Padded standard base64; on input the unused bits of the last character may be set, as in Go.
-const BASE64: GeneralPurpose = GeneralPurpose::new(
-    &STANDARD,
-    GeneralPurposeConfig::new().with_decode_allow_trailing_bits(true),
-);
+const BASE64: GeneralPurpose =
+    GeneralPurpose::new(&STANDARD, GeneralPurposeConfig::new().with_decode_allow_trailing_bits(true));
 
 macro_rules! integers {
     ($($ty:ident $get:ident $what:literal),*) => {$(
@@ -132,10 +130,7 @@ impl FromJson for Bytes {
             Value::Null => Ok(Self::default()),
             Value::String(s) => {
                 let text: Vec<u8> = s.bytes().filter(|b| !matches!(b, b'\r' | b'\n')).collect();
-                BASE64
-                    .decode(text)
-                    .map(Self)
-                    .map_err(|e| cx.error(format!("not base64: {e}")))
+                BASE64.decode(text).map(Self).map_err(|e| cx.error(format!("not base64: {e}")))
             }
             Value::Array(_) => Vec::from_json(v, cx).map(Self),
             other => Err(cx.expected("a base64 string", other)),
@@ -167,11 +162,7 @@ impl<T: FromJson + From<u8>> FromJson for ByteList<T> {
 
 impl ToJson for Raw {
     fn to_json(&self) -> Value {
-        if self.0.is_empty() {
-            Value::Null
-        } else {
-            Value::String(BASE64.encode(&self.0))
-        }
+        if self.0.is_empty() { Value::Null } else { Value::String(BASE64.encode(&self.0)) }
     }
     fn is_empty_json(&self) -> bool {
         self.0.is_empty()
@@ -241,11 +232,9 @@ impl<T: FromJson> FromJson for Vec<T> {
     fn from_json(v: &Value, cx: &mut Context) -> Result<Self, Error> {
         match v {
             Value::Null => Ok(Self::new()),
-            Value::Array(items) => items
-                .iter()
-                .enumerate()
-                .map(|(i, item)| cx.in_index(i, |cx| T::from_json(item, cx)))
-                .collect(),
+            Value::Array(items) => {
+                items.iter().enumerate().map(|(i, item)| cx.in_index(i, |cx| T::from_json(item, cx))).collect()
+            }
             other => Err(cx.expected("an array", other)),
         }
     }
@@ -253,10 +242,7 @@ impl<T: FromJson> FromJson for Vec<T> {
 
 impl<K: JsonKey, V: ToJson> ToJson for BTreeMap<K, V> {
     fn to_json(&self) -> Value {
-        let mut entries: Vec<_> = self
-            .iter()
-            .map(|(key, value)| (key.to_key(), value.to_json()))
-            .collect();
+        let mut entries: Vec<_> = self.iter().map(|(key, value)| (key.to_key(), value.to_json())).collect();
         entries.sort_by(|a, b| a.0.cmp(&b.0));
         Value::Object(entries.into_iter().collect())
     }
@@ -277,8 +263,7 @@ impl<K: JsonKey + Ord, V: FromJson> FromJson for BTreeMap<K, V> {
         };
         let mut out = Self::new();
         for (key, value) in object {
-            let parsed =
-                K::from_key(key).map_err(|problem| cx.error(format!("key {key:?}: {problem}")))?;
+            let parsed = K::from_key(key).map_err(|problem| cx.error(format!("key {key:?}: {problem}")))?;
             out.insert(parsed, cx.in_key(key, |cx| V::from_json(value, cx))?);
         }
         Ok(out)
@@ -296,11 +281,7 @@ impl<T: ToJson> ToJson for Option<T> {
 
 impl<T: FromJson> FromJson for Option<T> {
     fn from_json(v: &Value, cx: &mut Context) -> Result<Self, Error> {
-        if v.is_null() {
-            Ok(None)
-        } else {
-            T::from_json(v, cx).map(Some)
-        }
+        if v.is_null() { Ok(None) } else { T::from_json(v, cx).map(Some) }
     }
 }
 

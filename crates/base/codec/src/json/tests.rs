@@ -116,10 +116,7 @@ fn full() -> Doc {
 #[test]
 fn text_is_that_of_go() {
     let compact: Vec<&str> = include_str!("tests/compact.txt").lines().collect();
-    let pretty = [
-        include_str!("tests/empty.json"),
-        include_str!("tests/full.json"),
-    ];
+    let pretty = [include_str!("tests/empty.json"), include_str!("tests/full.json")];
     for (i, doc) in [Doc::default(), full()].iter().enumerate() {
         assert_eq!(to_string(doc), compact[i]);
         assert_eq!(to_string_pretty(doc), pretty[i]);
@@ -148,15 +145,9 @@ fn named_integers() {
     assert_eq!(value.reason, Reason::LIVENESS);
     assert!(!value.by_tee[&Tee(77)]);
     assert_eq!(to_string(&value), text);
-    assert_eq!(
-        from_str::<Reason>("1").unwrap_err().to_string(),
-        "expected a string, found a number"
-    );
+    assert_eq!(from_str::<Reason>("1").unwrap_err().to_string(), "expected a string, found a number");
     assert!(from_str::<Reason>("\"1\"").is_err());
-    assert_eq!(
-        (Reason::LIVENESS.to_string(), Reason(9).to_string()),
-        ("consensus-liveness".into(), "9".into())
-    );
+    assert_eq!((Reason::LIVENESS.to_string(), Reason(9).to_string()), ("consensus-liveness".into(), "9".into()));
     assert_eq!((Tee::SGX.name(), Tee(9).name()), (Some("sgx"), None));
     assert_eq!(Tee::from_key("256").ok(), None);
 }
@@ -175,43 +166,24 @@ fn lists_of_named_bytes() {
 #[test]
 fn errors_name_the_path() {
     let error = from_str::<Doc>(r#"{"in":{"a":"5"}}"#).unwrap_err();
-    assert_eq!(
-        error.to_string(),
-        "in.a: expected an unsigned integer, found a string"
-    );
+    assert_eq!(error.to_string(), "in.a: expected an unsigned integer, found a string");
     let error = from_str::<Doc>(r#"{"list":[1,-2]}"#).unwrap_err();
-    assert_eq!(
-        error.to_string(),
-        "list[1]: expected an unsigned integer of type u64, found -2"
-    );
+    assert_eq!(error.to_string(), "list[1]: expected an unsigned integer of type u64, found -2");
     let error = from_str::<Vec<Doc>>(r#"[{},{"map":{"k":300}}]"#).unwrap_err();
-    assert_eq!(
-        error.to_string(),
-        "[1].map.k: expected an unsigned integer of type u8, found 300"
-    );
-    assert_eq!(
-        from_str::<Doc>("7").unwrap_err().to_string(),
-        "expected an object, found a number"
-    );
+    assert_eq!(error.to_string(), "[1].map.k: expected an unsigned integer of type u8, found 300");
+    assert_eq!(from_str::<Doc>("7").unwrap_err().to_string(), "expected an object, found a number");
 }
 
 #[test]
 fn unknown_fields_are_collected() {
     let mut cx = Context::new();
-    from_str_with::<Doc>(
-        r#"{"in":{"zzz":1},"q":{"deep":2},"ptr_in":{"y":0}}"#,
-        &mut cx,
-    )
-    .unwrap();
+    from_str_with::<Doc>(r#"{"in":{"zzz":1},"q":{"deep":2},"ptr_in":{"y":0}}"#, &mut cx).unwrap();
     assert_eq!(cx.unknown_fields(), ["in.zzz", "q", "ptr_in.y"]);
     assert_eq!((cx.unknown_count(), cx.path()), (3, ""));
     let many: String = (0..2000).map(|i| format!("\"x{i}\":0,")).collect();
     let mut cx = Context::new();
     from_str_with::<Doc>(&format!("{{{many}\"v\":1}}"), &mut cx).unwrap();
-    assert_eq!(
-        (cx.unknown_fields().len(), cx.unknown_count()),
-        (super::MAX_UNKNOWN_FIELDS, 2000)
-    );
+    assert_eq!((cx.unknown_fields().len(), cx.unknown_count()), (super::MAX_UNKNOWN_FIELDS, 2000));
 }
 
 proptest! {

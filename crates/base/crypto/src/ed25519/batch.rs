@@ -11,9 +11,7 @@
 //! that passes wrongly takes about 2^128 attempts.
 
 use super::{Claim, PublicKey, PublicKeyCache};
-use curve25519_dalek::{
-    EdwardsPoint, Scalar, constants::ED25519_BASEPOINT_POINT, traits::VartimeMultiscalarMul,
-};
+use curve25519_dalek::{EdwardsPoint, Scalar, constants::ED25519_BASEPOINT_POINT, traits::VartimeMultiscalarMul};
 use sha2::{Digest, Sha512};
 use std::collections::{HashMap, hash_map::Entry};
 
@@ -41,10 +39,7 @@ impl BatchVerifier {
     /// An empty batch with room for `n` signatures.
     #[must_use]
     pub fn with_capacity(n: usize) -> Self {
-        Self {
-            claims: Vec::with_capacity(n),
-            keys: HashMap::with_capacity(n),
-        }
+        Self { claims: Vec::with_capacity(n), keys: HashMap::with_capacity(n) }
     }
 
     /// Number of signatures added.
@@ -61,12 +56,8 @@ impl BatchVerifier {
 
     /// Adds a signature. The message is hashed at once and not kept.
     pub fn add(&mut self, public_key: &[u8; 32], message: &[u8], signature: &[u8; 64]) {
-        let key = *self
-            .keys
-            .entry(*public_key)
-            .or_insert_with(|| PublicKey::decode(public_key));
-        self.claims
-            .push(key.and_then(|k| Claim::new(k, message, signature)));
+        let key = *self.keys.entry(*public_key).or_insert_with(|| PublicKey::decode(public_key));
+        self.claims.push(key.and_then(|k| Claim::new(k, message, signature)));
     }
 
     /// Adds a signature, taking the decoded key from a cache or leaving it there.
@@ -77,12 +68,8 @@ impl BatchVerifier {
         message: &[u8],
         signature: &[u8; 64],
     ) {
-        let key = *self
-            .keys
-            .entry(*public_key)
-            .or_insert_with(|| cache.get(public_key));
-        self.claims
-            .push(key.and_then(|k| Claim::new(k, message, signature)));
+        let key = *self.keys.entry(*public_key).or_insert_with(|| cache.get(public_key));
+        self.claims.push(key.and_then(|k| Claim::new(k, message, signature)));
     }
 
     /// Adds an entry that counts as invalid, to keep positions when something else is wrong with it.
@@ -100,11 +87,7 @@ impl BatchVerifier {
             let verdicts: Vec<bool> = self.claims.iter().map(Option::is_some).collect();
             return (formed.len() == self.claims.len(), verdicts);
         }
-        let verdicts: Vec<bool> = self
-            .claims
-            .iter()
-            .map(|c| c.as_ref().is_some_and(Claim::holds))
-            .collect();
+        let verdicts: Vec<bool> = self.claims.iter().map(|c| c.as_ref().is_some_and(Claim::holds)).collect();
         (verdicts.iter().all(|v| *v), verdicts)
     }
 }
@@ -123,10 +106,7 @@ fn transcript(claims: &[&Claim]) -> [u8; 64] {
 /// 128-bit coefficients, four from each hash of the seed and a counter.
 fn coefficients(seed: [u8; 64]) -> impl Iterator<Item = Scalar> {
     (0u64..).flat_map(move |i| {
-        let block: [u8; 64] = Sha512::new_with_prefix(seed)
-            .chain_update(i.to_le_bytes())
-            .finalize()
-            .into();
+        let block: [u8; 64] = Sha512::new_with_prefix(seed).chain_update(i.to_le_bytes()).finalize().into();
         let mut out = [Scalar::ZERO; 4];
         for (z, chunk) in out.iter_mut().zip(block.chunks_exact(16)) {
             let mut bytes = [0; 16];

@@ -18,11 +18,7 @@ impl PublicKeyCache {
     /// A cache of up to `capacity` keys (at least 2), about 250 bytes each.
     #[must_use]
     pub fn new(capacity: usize) -> Self {
-        Self {
-            young: HashMap::new(),
-            old: HashMap::new(),
-            half: (capacity / 2).max(1),
-        }
+        Self { young: HashMap::new(), old: HashMap::new(), half: (capacity / 2).max(1) }
     }
 
     /// The decoded key; nothing if it is unfit for verification ([`PublicKey::decode`]).
@@ -30,10 +26,7 @@ impl PublicKeyCache {
         if let Some(key) = self.young.get(bytes) {
             return *key;
         }
-        let key = self
-            .old
-            .remove(bytes)
-            .unwrap_or_else(|| PublicKey::decode(bytes));
+        let key = self.old.remove(bytes).unwrap_or_else(|| PublicKey::decode(bytes));
         if self.young.len() >= self.half {
             self.old = std::mem::take(&mut self.young);
         }
@@ -43,8 +36,7 @@ impl PublicKeyCache {
 
     /// [`super::verify`] with the key from this cache.
     pub fn verify(&mut self, public_key: &[u8; 32], message: &[u8], signature: &[u8; 64]) -> bool {
-        self.get(public_key)
-            .is_some_and(|k| k.verify(message, signature))
+        self.get(public_key).is_some_and(|k| k.verify(message, signature))
     }
 
     /// Number of keys held.

@@ -9,34 +9,20 @@ type Triple = ([u8; 32], Vec<u8>, [u8; 64], bool);
 fn triples(file: &str) -> Vec<Triple> {
     cases(file)
         .iter()
-        .map(|c| {
-            (
-                array(c, "public_key"),
-                bytes(c, "message"),
-                array(c, "signature"),
-                c["valid"].as_bool().unwrap(),
-            )
-        })
+        .map(|c| (array(c, "public_key"), bytes(c, "message"), array(c, "signature"), c["valid"].as_bool().unwrap()))
         .collect()
 }
 
 /// Every way to check must give `valid` for each triple.
 fn check_all_ways(triples: &[Triple]) {
     let mut cache = PublicKeyCache::new(8);
-    let (mut batch, mut cached_batch) = (
-        BatchVerifier::new(),
-        BatchVerifier::with_capacity(triples.len()),
-    );
+    let (mut batch, mut cached_batch) = (BatchVerifier::new(), BatchVerifier::with_capacity(triples.len()));
     for (i, (pk, msg, sig, valid)) in triples.iter().enumerate() {
         assert_eq!(verify(pk, msg, sig), *valid, "case {i}");
         assert_eq!(cache.verify(pk, msg, sig), *valid, "case {i}, cached");
         let mut one = BatchVerifier::new();
         one.add(pk, msg, sig);
-        assert_eq!(
-            one.verify(),
-            (*valid, vec![*valid]),
-            "case {i}, batch of one"
-        );
+        assert_eq!(one.verify(), (*valid, vec![*valid]), "case {i}, batch of one");
         batch.add(pk, msg, sig);
         cached_batch.add_cached(&mut cache, pk, msg, sig);
     }
@@ -115,11 +101,7 @@ fn small_order_never_verifies() {
     encodings.dedup();
     assert_eq!(encodings.len(), 14);
     for a in &encodings {
-        assert!(
-            CompressedEdwardsY(*a)
-                .decompress()
-                .is_some_and(|p| p.is_small_order())
-        );
+        assert!(CompressedEdwardsY(*a).decompress().is_some_and(|p| p.is_small_order()));
         assert!(PublicKey::decode(a).is_none());
         for r in &encodings {
             let mut sig = [0; 64];
@@ -140,10 +122,7 @@ fn empty_batch_holds_and_invalid_entries_keep_positions() {
     batch.add_invalid();
     batch.add(&[2; 32], b"not on the curve", &[0; 64]);
     assert_eq!(batch.len(), 6);
-    assert_eq!(
-        batch.verify(),
-        (false, vec![true, true, true, true, false, false])
-    );
+    assert_eq!(batch.verify(), (false, vec![true, true, true, true, false, false]));
 }
 
 #[test]
@@ -163,20 +142,11 @@ fn secret_key_forms() {
     let mut bytes = *key.to_bytes();
     assert_eq!(bytes[..32], [3; 32]);
     assert_eq!(bytes[32..], key.public());
-    assert_eq!(
-        SecretKey::from_bytes(&bytes).unwrap().public(),
-        key.public()
-    );
+    assert_eq!(SecretKey::from_bytes(&bytes).unwrap().public(), key.public());
     bytes[40] ^= 1;
-    assert_eq!(
-        SecretKey::from_bytes(&bytes).unwrap_err(),
-        KeyError::PublicMismatch
-    );
+    assert_eq!(SecretKey::from_bytes(&bytes).unwrap_err(), KeyError::PublicMismatch);
     let printed = format!("{key:?}");
-    assert!(
-        printed.contains(&hex::encode(key.public())) && !printed.contains(&hex::encode([3; 32])),
-        "{printed}"
-    );
+    assert!(printed.contains(&hex::encode(key.public())) && !printed.contains(&hex::encode([3; 32])), "{printed}");
 }
 
 proptest! {

@@ -11,11 +11,7 @@ fn rng(entropy: &[u8], nonce: &[u8], personalization: &[u8]) -> Rng {
 fn recorded_draws() {
     let mut seen = 0;
     for case in cases("mathrand.json") {
-        let mut rng = rng(
-            &bytes(&case, "entropy"),
-            &bytes(&case, "nonce"),
-            &bytes(&case, "personalization"),
-        );
+        let mut rng = rng(&bytes(&case, "entropy"), &bytes(&case, "nonce"), &bytes(&case, "personalization"));
         for (i, draw) in case["draws"].as_array().unwrap().iter().enumerate() {
             let n = draw["n"].as_u64().unwrap();
             let op = draw["op"].as_str().unwrap();
@@ -54,10 +50,7 @@ fn throws_of_a_die_are_even() {
         faces[rng.intn(6) as usize] += 1;
     }
     let expected = 1000.0 / 6.0;
-    let chi: f64 = faces
-        .iter()
-        .map(|n| (f64::from(*n) - expected).powi(2) / expected)
-        .sum();
+    let chi: f64 = faces.iter().map(|n| (f64::from(*n) - expected).powi(2) / expected).sum();
     assert!(chi < 15.086, "{chi} {faces:?}");
 }
 

@@ -47,11 +47,7 @@ fn rfc9381_examples() {
 fn recorded_proofs() {
     let (mut valid, mut proved) = (0, 0);
     for case in cases("vrf.json") {
-        let (public, alpha, proof) = (
-            array(&case, "public_key"),
-            bytes(&case, "alpha"),
-            array(&case, "proof"),
-        );
+        let (public, alpha, proof) = (array(&case, "public_key"), bytes(&case, "alpha"), array(&case, "proof"));
         let got = verify(&public, &alpha, &proof);
         assert_eq!(got.is_some(), case["valid"].as_bool().unwrap(), "{case}");
         if let Some(beta) = got {

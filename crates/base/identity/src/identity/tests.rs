@@ -21,11 +21,7 @@ fn mode(path: &Path) -> u32 {
 fn reference_dir() -> TempDir {
     let dir = TempDir::new().unwrap();
     for (name, file) in recorded()["files"].as_object().unwrap() {
-        put(
-            &dir.path().join(name),
-            file["text"].as_str().unwrap(),
-            file["mode"].as_u64().unwrap() as u32,
-        );
+        put(&dir.path().join(name), file["text"].as_str().unwrap(), file["mode"].as_u64().unwrap() as u32);
     }
     dir
 }
@@ -36,17 +32,14 @@ fn error(dir: &TempDir) -> FileError {
 
 /// Names the file, without its directory, in front of the message.
 fn message(dir: &TempDir, e: &FileError) -> String {
-    e.to_string()
-        .replace(&format!("{}/", dir.path().display()), "")
+    e.to_string().replace(&format!("{}/", dir.path().display()), "")
 }
 
 #[test]
 fn reference_directory_loads_and_stays_as_it_is() {
     let (dir, v) = (reference_dir(), recorded());
     let id = Identity::load_or_generate(dir.path(), v["now"].as_i64().unwrap()).unwrap();
-    let check = |name: &str, key: [u8; 32]| {
-        assert_eq!(hex::encode(key), v[name].as_str().unwrap(), "{name}")
-    };
+    let check = |name: &str, key: [u8; 32]| assert_eq!(hex::encode(key), v[name].as_str().unwrap(), "{name}");
     check("node", id.node.public());
     check("p2p", id.p2p.public());
     check("consensus", id.consensus.public());
@@ -58,16 +51,8 @@ fn reference_directory_loads_and_stays_as_it_is() {
     let files = v["files"].as_object().unwrap();
     for (name, file) in files {
         let path = dir.path().join(name);
-        assert_eq!(
-            fs::read_to_string(&path).unwrap(),
-            file["text"].as_str().unwrap(),
-            "{name}"
-        );
-        assert_eq!(
-            u64::from(mode(&path)),
-            file["mode"].as_u64().unwrap(),
-            "{name}"
-        );
+        assert_eq!(fs::read_to_string(&path).unwrap(), file["text"].as_str().unwrap(), "{name}");
+        assert_eq!(u64::from(mode(&path)), file["mode"].as_u64().unwrap(), "{name}");
     }
     assert_eq!(fs::read_dir(dir.path()).unwrap().count(), files.len());
 }
@@ -92,15 +77,7 @@ fn fresh_directory_gets_the_same_files_and_keeps_them() {
     assert_eq!(got, want);
     let second = Identity::load(dir.path(), NOW + 5).unwrap();
     let keys = |i: &Identity| {
-        [
-            &i.node,
-            &i.p2p,
-            &i.consensus,
-            &i.vrf,
-            i.tls.key(),
-            i.sentry_client_tls.key(),
-        ]
-        .map(SecretKey::public)
+        [&i.node, &i.p2p, &i.consensus, &i.vrf, i.tls.key(), i.sentry_client_tls.key()].map(SecretKey::public)
     };
     assert_eq!(keys(&first), keys(&second));
     assert_eq!(first.p2p_entropy.expose(), second.p2p_entropy.expose());
@@ -152,11 +129,7 @@ fn permissions_must_be_exact() {
         );
     }
     let dir = reference_dir();
-    fs::set_permissions(
-        dir.path().join("vrf_pub.pem"),
-        fs::Permissions::from_mode(0o644),
-    )
-    .unwrap();
+    fs::set_permissions(dir.path().join("vrf_pub.pem"), fs::Permissions::from_mode(0o644)).unwrap();
     Identity::load(dir.path(), NOW).unwrap();
 }
 
@@ -177,22 +150,12 @@ fn damaged_files() {
         |t| t[..60].into(),
         &format!("identity.pem: PEM block is cut off: no line ends it; {backup}"),
     );
-    check_text(
-        "identity.pem",
-        |_| String::new(),
-        &format!("identity.pem: no PEM block found; {backup}"),
-    );
-    check_text(
-        "consensus.pem",
-        |t| t + "junk",
-        &format!("consensus.pem: 4 bytes follow the PEM block; {backup}"),
-    );
+    check_text("identity.pem", |_| String::new(), &format!("identity.pem: no PEM block found; {backup}"));
+    check_text("consensus.pem", |t| t + "junk", &format!("consensus.pem: 4 bytes follow the PEM block; {backup}"));
     check_text(
         "vrf.pem",
         |t| t.replace("PRIVATE", "SECRET"),
-        &format!(
-            "vrf.pem: PEM block is of type `ED25519 SECRET KEY`, expected `ED25519 PRIVATE KEY`; {backup}"
-        ),
+        &format!("vrf.pem: PEM block is of type `ED25519 SECRET KEY`, expected `ED25519 PRIVATE KEY`; {backup}"),
     );
     check_text(
         "p2p.pem",
@@ -224,11 +187,7 @@ fn damaged_files() {
 #[test]
 fn public_key_of_another_key() {
     let dir = reference_dir();
-    fs::copy(
-        dir.path().join("p2p_pub.pem"),
-        dir.path().join("consensus_pub.pem"),
-    )
-    .unwrap();
+    fs::copy(dir.path().join("p2p_pub.pem"), dir.path().join("consensus_pub.pem")).unwrap();
     assert_eq!(
         message(&dir, &error(&dir)),
         "consensus_pub.pem: holds public key ikH5alTIs3kjuO6Nt/mvo5SLrYQ9DWNpg51pUkaHZwE=, but the secret key's is \
@@ -246,10 +205,7 @@ fn missing_entropy_is_generated() {
     let first = Identity::load(dir.path(), NOW).unwrap();
     let second = Identity::load(dir.path(), NOW).unwrap();
     assert_eq!(first.p2p_entropy.expose(), second.p2p_entropy.expose());
-    assert_ne!(
-        hex::encode(first.p2p_entropy.expose()),
-        recorded()["p2p_entropy"].as_str().unwrap()
-    );
+    assert_ne!(hex::encode(first.p2p_entropy.expose()), recorded()["p2p_entropy"].as_str().unwrap());
 }
 
 #[test]
@@ -261,10 +217,7 @@ fn unusable_tls_keys() {
         message(&dir, &id.replaced_tls_key.unwrap()),
         "tls_identity.pem: no PEM block found; restore the file from a backup"
     );
-    assert_eq!(
-        Identity::load(dir.path(), NOW).unwrap().tls.public(),
-        id.tls.public()
-    );
+    assert_eq!(Identity::load(dir.path(), NOW).unwrap().tls.public(), id.tls.public());
     let path = dir.path().join("sentry_client_tls_identity.pem");
     put(&path, &crate::pem::encode("PRIVATE KEY", &[0x30, 0]), 0o600);
     assert_eq!(
@@ -281,10 +234,7 @@ fn keys_are_never_replaced() {
     assert!(matches!(again, FileError::Exists { .. }), "{again}");
     let path: PathBuf = dir.path().join("entity.pem");
     assert_eq!(mode(&path), 0o600);
-    assert_eq!(
-        load_key(dir.path(), KeyRole::Entity).unwrap().public(),
-        key.public()
-    );
+    assert_eq!(load_key(dir.path(), KeyRole::Entity).unwrap().public(), key.public());
     assert_eq!(load_key_file(&path).unwrap().public(), key.public());
     assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
 }
@@ -294,25 +244,13 @@ fn not_a_file() {
     let dir = reference_dir();
     fs::remove_file(dir.path().join("vrf.pem")).unwrap();
     fs::create_dir(dir.path().join("vrf.pem")).unwrap();
-    assert_eq!(
-        message(&dir, &error(&dir)),
-        "vrf.pem: not a regular file; move it away"
-    );
+    assert_eq!(message(&dir, &error(&dir)), "vrf.pem: not a regular file; move it away");
 }
 
 #[test]
 fn missing_directory() {
     let e = Identity::load_or_generate(Path::new("/nonexistent/data"), NOW).unwrap_err();
-    assert!(
-        matches!(
-            e,
-            FileError::Io {
-                action: "create",
-                ..
-            }
-        ),
-        "{e}"
-    );
+    assert!(matches!(e, FileError::Io { action: "create", .. }), "{e}");
 }
 
 #[test]
@@ -323,8 +261,5 @@ fn secrets_are_not_printed() {
     for secret in [&id.node, &id.p2p, &id.consensus, &id.vrf, id.tls.key()] {
         assert!(!printed.contains(&hex::encode(secret.seed().as_slice())));
     }
-    assert!(
-        !printed.contains(&hex::encode(id.p2p_entropy.expose()))
-            && printed.contains("P2pEntropy(redacted)")
-    );
+    assert!(!printed.contains(&hex::encode(id.p2p_entropy.expose())) && printed.contains("P2pEntropy(redacted)"));
 }

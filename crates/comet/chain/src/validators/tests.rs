@@ -7,22 +7,13 @@ use super::*;
 fn member(name: u8, power: i64, priority: i64) -> Validator {
     let mut address = [0; 20];
     address[19] = name;
-    Validator {
-        address: Address(address),
-        pub_key: [name; 32],
-        voting_power: power,
-        proposer_priority: priority,
-    }
+    Validator { address: Address(address), pub_key: [name; 32], voting_power: power, proposer_priority: priority }
 }
 
 /// A set with made-up addresses, as it stands.
 fn raw(validators: Vec<Validator>) -> ValidatorSet {
     let total_voting_power = sum_powers(&validators).unwrap();
-    ValidatorSet {
-        validators,
-        proposer: None,
-        total_voting_power,
-    }
+    ValidatorSet { validators, proposer: None, total_voting_power }
 }
 
 fn proposer_name(set: &ValidatorSet) -> u8 {
@@ -34,21 +25,14 @@ fn key_of(seed: u16) -> [u8; 32] {
 }
 
 fn update(seed: u16, power: i64) -> ValidatorUpdate {
-    ValidatorUpdate {
-        pub_key: key_of(seed),
-        power,
-    }
+    ValidatorUpdate { pub_key: key_of(seed), power }
 }
 
 /// The published sequence for powers 1000 (foo), 300 (bar), 330 (baz).
 #[test]
 fn published_sequence() {
     // By address: bar < baz < foo.
-    let mut set = raw(vec![
-        member(b'f', 1000, 0),
-        member(b'z', 330, 0),
-        member(b'r', 300, 0),
-    ]);
+    let mut set = raw(vec![member(b'f', 1000, 0), member(b'z', 330, 0), member(b'r', 300, 0)]);
     let expected = "fzfrffzfrffzffrfzffrffzfrffzfrffzffrfzffrfzffrfzff \
         rfzfffzrfffzfrffzfrffzfrffzfrffzffrfzffrfzffrfzff";
     let mut got = String::new();
@@ -67,11 +51,7 @@ fn equal_powers_go_by_address_and_others_by_share() {
         assert_eq!(proposer_name(&set), at % 3);
     }
     for (power, second) in [(400, 0), (401, 2)] {
-        let mut set = raw(vec![
-            member(2, power, 0),
-            member(0, 100, 0),
-            member(1, 100, 0),
-        ]);
+        let mut set = raw(vec![member(2, power, 0), member(0, 100, 0), member(1, 100, 0)]);
         set.increment_proposer_priority(1).unwrap();
         assert_eq!(proposer_name(&set), 2);
         set.increment_proposer_priority(1).unwrap();
@@ -88,21 +68,12 @@ fn equal_powers_go_by_address_and_others_by_share() {
 
 #[test]
 fn priorities_are_centred_with_floor() {
-    for (before, times, average) in [
-        ([1, 2, 3], 1, 2),
-        ([10, -10, 1], 11, 0),
-        ([100, -10, 1], 1, 30),
-        ([-1, -1, 0], 1, -1),
-    ] {
-        let mut set = raw((0..3)
-            .map(|at| member(at, 0, before[usize::from(at)]))
-            .collect());
+    for (before, times, average) in
+        [([1, 2, 3], 1, 2), ([10, -10, 1], 11, 0), ([100, -10, 1], 1, 30), ([-1, -1, 0], 1, -1)]
+    {
+        let mut set = raw((0..3).map(|at| member(at, 0, before[usize::from(at)])).collect());
         set.increment_proposer_priority(times).unwrap();
-        let after: Vec<i64> = set
-            .validators()
-            .iter()
-            .map(|v| v.proposer_priority)
-            .collect();
+        let after: Vec<i64> = set.validators().iter().map(|v| v.proposer_priority).collect();
         assert_eq!(after, before.map(|priority| priority - average));
     }
 }
@@ -112,33 +83,21 @@ fn priorities_are_rescaled_toward_zero() {
     // Window 2 · 1 = 2 for these.
     let mut set = raw(vec![member(0, 1, 5), member(1, 0, -4), member(2, 0, 0)]);
     set.rescale_priorities();
-    let after: Vec<i64> = set
-        .validators()
-        .iter()
-        .map(|v| v.proposer_priority)
-        .collect();
+    let after: Vec<i64> = set.validators().iter().map(|v| v.proposer_priority).collect();
     // Spread 9, so all are divided by 5.
     assert_eq!(after, [1, 0, 0]);
 }
 
 #[test]
 fn extreme_priorities_do_not_overflow() {
-    for (low, high) in [
-        (i64::MIN, i64::MAX),
-        (i64::MAX, i64::MAX),
-        (i64::MIN, i64::MIN),
-        (i64::MIN, 0),
-    ] {
+    for (low, high) in [(i64::MIN, i64::MAX), (i64::MAX, i64::MAX), (i64::MIN, i64::MIN), (i64::MIN, 0)] {
         let power = MAX_TOTAL_VOTING_POWER / 2;
         let mut set = raw(vec![member(0, power, low), member(1, power, high)]);
         for times in [1, 2, 5] {
             set.increment_proposer_priority(times).unwrap();
         }
     }
-    assert_eq!(
-        ValidatorSet::default().increment_proposer_priority(1),
-        Err(ValidatorError::Empty)
-    );
+    assert_eq!(ValidatorSet::default().increment_proposer_priority(1), Err(ValidatorError::Empty));
 }
 
 #[test]
@@ -147,18 +106,9 @@ fn newcomers_start_behind() {
     let before = set.clone();
     set.update(&[update(3, 50), update(1, 0)]).unwrap();
     // Total 350 before the removal: −(350 + 43); then centred over the two that are left.
-    let old = before
-        .find(&Address::of(&key_of(2)))
-        .unwrap()
-        .1
-        .proposer_priority;
+    let old = before.find(&Address::of(&key_of(2))).unwrap().1.proposer_priority;
     let average = (old - 393).div_euclid(2);
-    let priority = |seed| {
-        set.find(&Address::of(&key_of(seed)))
-            .unwrap()
-            .1
-            .proposer_priority
-    };
+    let priority = |seed| set.find(&Address::of(&key_of(seed))).unwrap().1.proposer_priority;
     // Spread within the window of 500: no rescaling.
     assert!(old + 393 <= 500);
     assert_eq!((priority(2), priority(3)), (old - average, -393 - average));
@@ -177,49 +127,23 @@ fn refused_changes_change_nothing() {
         error
     };
     let address = Address::of(&key_of(3));
-    assert_eq!(
-        refuse(&[update(3, 5), update(3, 6)]),
-        ValidatorError::Duplicate(address)
-    );
-    assert_eq!(
-        refuse(&[update(3, -1)]),
-        ValidatorError::Power { address, power: -1 }
-    );
-    assert!(matches!(
-        refuse(&[update(3, MAX_TOTAL_VOTING_POWER + 1)]),
-        ValidatorError::Power { .. }
-    ));
-    assert_eq!(
-        refuse(&[update(3, 0)]),
-        ValidatorError::UnknownRemoval(address)
-    );
-    assert_eq!(
-        refuse(&[update(1, 0), update(2, 0)]),
-        ValidatorError::WouldBeEmpty
-    );
-    assert_eq!(
-        refuse(&[update(3, MAX_TOTAL_VOTING_POWER)]),
-        ValidatorError::TotalPower
-    );
+    assert_eq!(refuse(&[update(3, 5), update(3, 6)]), ValidatorError::Duplicate(address));
+    assert_eq!(refuse(&[update(3, -1)]), ValidatorError::Power { address, power: -1 });
+    assert!(matches!(refuse(&[update(3, MAX_TOTAL_VOTING_POWER + 1)]), ValidatorError::Power { .. }));
+    assert_eq!(refuse(&[update(3, 0)]), ValidatorError::UnknownRemoval(address));
+    assert_eq!(refuse(&[update(1, 0), update(2, 0)]), ValidatorError::WouldBeEmpty);
+    assert_eq!(refuse(&[update(3, MAX_TOTAL_VOTING_POWER)]), ValidatorError::TotalPower);
     assert!(matches!(
         ValidatorSet::new(&[update(1, 0)]),
         Err(ValidatorError::RemovalFromNew(_) | ValidatorError::WouldBeEmpty)
     ));
     // Whole replacement is no emptying.
     let mut replaced = set.clone();
-    replaced
-        .update(&[update(1, 0), update(2, 0), update(3, 5)])
-        .unwrap();
+    replaced.update(&[update(1, 0), update(2, 0), update(3, 5)]).unwrap();
     assert_eq!(replaced.len(), 1);
     // Making room first lets a change pass that would overflow in another order.
     let mut moved = set;
-    moved
-        .update(&[
-            update(1, 0),
-            update(2, 1),
-            update(3, MAX_TOTAL_VOTING_POWER - 1),
-        ])
-        .unwrap();
+    moved.update(&[update(1, 0), update(2, 1), update(3, MAX_TOTAL_VOTING_POWER - 1)]).unwrap();
     assert_eq!(moved.total_voting_power(), MAX_TOTAL_VOTING_POWER);
     assert_eq!(ValidatorSet::new(&[]).unwrap(), ValidatorSet::default());
 }
@@ -239,21 +163,11 @@ fn sets_from_outside_are_checked() {
     refuse(&|set| set.validators[0].address[0] ^= 1);
     refuse(&|set| set.validators[0].voting_power = -1);
     refuse(&|set| set.validators[0].voting_power = MAX_TOTAL_VOTING_POWER);
-    refuse(&|set| {
-        set.validators
-            .iter_mut()
-            .for_each(|v| v.voting_power = i64::MAX)
-    });
+    refuse(&|set| set.validators.iter_mut().for_each(|v| v.voting_power = i64::MAX));
     refuse(&|set| set.validators[0].pub_key = PublicKey::default());
     refuse(&|set| set.proposer = Some(Validator::new(key_of(9), 1).to_wire()));
-    assert_eq!(
-        ValidatorSet::from_stored(None).unwrap(),
-        ValidatorSet::default()
-    );
-    assert_eq!(
-        ValidatorSet::from_stored(Some(&wire::ValidatorSet::default())).unwrap(),
-        ValidatorSet::default()
-    );
+    assert_eq!(ValidatorSet::from_stored(None).unwrap(), ValidatorSet::default());
+    assert_eq!(ValidatorSet::from_stored(Some(&wire::ValidatorSet::default())).unwrap(), ValidatorSet::default());
 }
 
 proptest! {

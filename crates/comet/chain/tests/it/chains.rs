@@ -1,8 +1,6 @@
 //! Every recorded chain, followed from genesis: sets with priorities, proposers, commits, times, results, headers.
 
-use comet_chain::app::{
-    BlockParams, ConsensusParams, EvidenceParams, ValidatorParams, ValidatorUpdate, VersionParams,
-};
+use comet_chain::app::{BlockParams, ConsensusParams, EvidenceParams, ValidatorParams, ValidatorUpdate, VersionParams};
 use comet_chain::app::{ConsensusParamsUpdate, InitChainResult};
 use comet_chain::commit::{Scope, TrustLevel, verify_full, verify_light, verify_light_trusting};
 use comet_chain::exec::{proposed_block, results_from_wire, results_to_wire};
@@ -24,20 +22,14 @@ pub(crate) fn genesis_state(chain: &Chain, first: &RecordedBlock) -> State {
     let consensus_params = ConsensusParams {
         block: BlockParams {
             max_bytes: int("max_block_size"),
-            max_gas: if int("max_block_gas") == 0 {
-                -1
-            } else {
-                int("max_block_gas")
-            },
+            max_gas: if int("max_block_gas") == 0 { -1 } else { int("max_block_gas") },
         },
         evidence: EvidenceParams {
             max_age_num_blocks: 100,
             max_age_duration: Duration::from_secs(200),
             max_bytes: int("max_evidence_size"),
         },
-        validator: ValidatorParams {
-            pub_key_types: vec!["ed25519".into()],
-        },
+        validator: ValidatorParams { pub_key_types: vec!["ed25519".into()] },
         version: VersionParams { app: 7 << 32 },
     };
     let recorded = ValidatorSet::from_wire(&Message::decode(&first.validators).unwrap()).unwrap();
@@ -46,21 +38,11 @@ pub(crate) fn genesis_state(chain: &Chain, first: &RecordedBlock) -> State {
         .validators()
         .iter()
         .rev()
-        .map(|v| ValidatorUpdate {
-            pub_key: v.pub_key,
-            power: v.voting_power,
-        })
+        .map(|v| ValidatorUpdate { pub_key: v.pub_key, power: v.voting_power })
         .collect();
     let genesis_time = Time::parse_rfc3339(document["genesis_time"].as_str().unwrap()).unwrap();
     let height = document["height"].as_i64().unwrap();
-    let mut state = State::genesis(
-        header.chain_id,
-        height,
-        genesis_time,
-        consensus_params,
-        &members,
-    )
-    .unwrap();
+    let mut state = State::genesis(header.chain_id, height, genesis_time, consensus_params, &members).unwrap();
     let result = InitChainResult {
         app_hash: header.app_hash,
         consensus_param_updates: ConsensusParamsUpdate::default(),
@@ -79,27 +61,13 @@ pub(crate) fn follow(chain: &Chain) -> Vec<(State, Block, Commit)> {
         let block = Block::decode_checked(&recorded.block).unwrap();
         let seen = Commit::decode(&recorded.seen_commit).unwrap();
         let place = format!("{} height {}", chain.name, block.header.height);
-        state
-            .validate_block(&block)
-            .unwrap_or_else(|error| panic!("{place}: {error}"));
+        state.validate_block(&block).unwrap_or_else(|error| panic!("{place}: {error}"));
 
         // The set with every priority and the proposer, byte for byte.
-        assert_eq!(
-            state.validators.to_wire().encode_to_vec(),
-            recorded.validators,
-            "{place}"
-        );
+        assert_eq!(state.validators.to_wire().encode_to_vec(), recorded.validators, "{place}");
         let round = u32::try_from(seen.round).unwrap();
-        let proposer = if round == 0 {
-            state.validators.clone()
-        } else {
-            state.validators.incremented(round).unwrap()
-        };
-        assert_eq!(
-            block.header.proposer_address,
-            proposer.proposer().unwrap().address.0,
-            "{place}"
-        );
+        let proposer = if round == 0 { state.validators.clone() } else { state.validators.incremented(round).unwrap() };
+        assert_eq!(block.header.proposer_address, proposer.proposer().unwrap().address.0, "{place}");
 
         let (id, height) = (&seen.block_id, block.header.height);
         let (set, chain_id) = (&state.validators, &state.chain_id);
@@ -109,31 +77,16 @@ pub(crate) fn follow(chain: &Chain) -> Vec<(State, Block, Commit)> {
 
         let told = proposed_block(&block, &state.last_validators, state.initial_height).unwrap();
         assert_eq!(told.last_commit.votes.len(), state.last_validators.len());
-        assert_eq!(
-            (told.hash.as_slice(), told.height),
-            (recorded.hash.as_slice(), height)
-        );
+        assert_eq!((told.hash.as_slice(), told.height), (recorded.hash.as_slice(), height));
 
         let rebuilt = state
-            .make_block(
-                block.data.txs.clone(),
-                block.last_commit.clone().unwrap(),
-                vec![],
-                told.proposer_address,
-            )
+            .make_block(block.data.txs.clone(), block.last_commit.clone().unwrap(), vec![], told.proposer_address)
             .unwrap();
         assert_eq!(rebuilt, block, "{place}");
 
-        let results =
-            results_from_wire(AbciResponses::decode(&recorded.abci_responses).unwrap()).unwrap();
-        assert_eq!(
-            results_to_wire(&results).encode_to_vec(),
-            recorded.abci_responses,
-            "{place}"
-        );
-        let mut next = state
-            .after(block.id().unwrap(), &block.header, &results)
-            .unwrap();
+        let results = results_from_wire(AbciResponses::decode(&recorded.abci_responses).unwrap()).unwrap();
+        assert_eq!(results_to_wire(&results).encode_to_vec(), recorded.abci_responses, "{place}");
+        let mut next = state.after(block.id().unwrap(), &block.header, &results).unwrap();
         if let Some(following) = blocks.get(at + 1) {
             next.app_hash = Block::decode(&following.block).unwrap().header.app_hash;
         }
@@ -151,15 +104,9 @@ fn every_recorded_chain_follows_from_genesis() {
     for chain in Chain::all().unwrap() {
         let steps = follow(&chain);
         blocks += steps.len();
-        changes += steps
-            .windows(2)
-            .filter(|pair| pair[0].0.validators.hash() != pair[1].0.validators.hash())
-            .count();
+        changes += steps.windows(2).filter(|pair| pair[0].0.validators.hash() != pair[1].0.validators.hash()).count();
     }
-    assert!(
-        blocks >= 1000 && changes >= 5,
-        "{blocks} blocks, {changes} changes of the set"
-    );
+    assert!(blocks >= 1000 && changes >= 5, "{blocks} blocks, {changes} changes of the set");
 }
 
 /// Signatures of many commits check in one batch as they do one by one.
@@ -215,22 +162,12 @@ fn every_changed_bit_of_a_commit_is_refused() {
         }
         let id = &block.id().unwrap();
         let verdict = commit.validate_basic().is_ok()
-            && verify_full(
-                &state.validators,
-                &state.chain_id,
-                id,
-                block.header.height,
-                &commit,
-            )
-            .is_ok();
+            && verify_full(&state.validators, &state.chain_id, id, block.header.height, &commit).is_ok();
         assert!(!verdict, "bit {bit}");
         refused += 1;
     }
     // Bits that the reference's decoder drops too: above the 32nd of nanoseconds, three in each time.
-    assert!(
-        same <= 3 * seen.signatures.len(),
-        "{same} decode to the same commit"
-    );
+    assert!(same <= 3 * seen.signatures.len(), "{same} decode to the same commit");
     assert_eq!(refused + same, bytes.len() * 8);
 }
 
@@ -252,10 +189,7 @@ fn every_changed_bit_of_a_validator_set_is_told() {
         let uncovered = set.hash() == original.hash();
         if uncovered {
             let keys = |set: &ValidatorSet| -> Vec<_> {
-                set.validators()
-                    .iter()
-                    .map(|v| (v.pub_key, v.voting_power))
-                    .collect()
+                set.validators().iter().map(|v| (v.pub_key, v.voting_power)).collect()
             };
             assert_eq!(keys(&set), keys(&original), "bit {bit}");
         }
@@ -276,56 +210,23 @@ fn blocks_that_disagree_with_the_state_are_refused() {
     let field = |name| Err(BlockError::WrongField(name));
     assert_eq!(changed(&|_| ()), Ok(()));
     assert_eq!(changed(&|h| h.version.app += 1), field("version"));
-    assert_eq!(
-        changed(&|h| h.chain_id.replace_range(..1, "x")),
-        field("chain_id")
-    );
-    assert!(matches!(
-        changed(&|h| h.height += 1),
-        Err(BlockError::Height { .. })
-    ));
-    assert_eq!(
-        changed(&|h| h.last_block_id.part_set_header.total += 1),
-        field("last_block_id")
-    );
+    assert_eq!(changed(&|h| h.chain_id.replace_range(..1, "x")), field("chain_id"));
+    assert!(matches!(changed(&|h| h.height += 1), Err(BlockError::Height { .. })));
+    assert_eq!(changed(&|h| h.last_block_id.part_set_header.total += 1), field("last_block_id"));
     assert_eq!(changed(&|h| h.app_hash[0] ^= 1), field("app_hash"));
-    assert_eq!(
-        changed(&|h| h.consensus_hash[0] ^= 1),
-        field("consensus_hash")
-    );
-    assert_eq!(
-        changed(&|h| h.last_results_hash[0] ^= 1),
-        field("last_results_hash")
-    );
-    assert_eq!(
-        changed(&|h| h.validators_hash[0] ^= 1),
-        field("validators_hash")
-    );
-    assert_eq!(
-        changed(&|h| h.next_validators_hash[0] ^= 1),
-        field("next_validators_hash")
-    );
-    assert_eq!(
-        changed(&|h| h.proposer_address[0] ^= 1),
-        Err(BlockError::Proposer)
-    );
+    assert_eq!(changed(&|h| h.consensus_hash[0] ^= 1), field("consensus_hash"));
+    assert_eq!(changed(&|h| h.last_results_hash[0] ^= 1), field("last_results_hash"));
+    assert_eq!(changed(&|h| h.validators_hash[0] ^= 1), field("validators_hash"));
+    assert_eq!(changed(&|h| h.next_validators_hash[0] ^= 1), field("next_validators_hash"));
+    assert_eq!(changed(&|h| h.proposer_address[0] ^= 1), Err(BlockError::Proposer));
     let later = |h: &mut Header| h.time = h.time.saturating_add(Duration::from_nanos(1));
     assert!(matches!(changed(&later), Err(BlockError::Time { .. })));
-    assert!(matches!(
-        changed(&|h| h.time = Time::UNIX_EPOCH),
-        Err(BlockError::TimeNotAfter { .. })
-    ));
-    assert!(matches!(
-        changed(&|h| h.data_hash[0] ^= 1),
-        Err(BlockError::Basic(_))
-    ));
+    assert!(matches!(changed(&|h| h.time = Time::UNIX_EPOCH), Err(BlockError::TimeNotAfter { .. })));
+    assert!(matches!(changed(&|h| h.data_hash[0] ^= 1), Err(BlockError::Basic(_))));
 
     let mut unsigned = block.clone();
     let commit = unsigned.last_commit.as_mut().unwrap();
     commit.signatures[0].signature[3] ^= 1;
     unsigned.header.last_commit_hash = commit.hash().to_vec();
-    assert!(matches!(
-        state.validate_block(&unsigned),
-        Err(BlockError::LastCommit(_))
-    ));
+    assert!(matches!(state.validate_block(&unsigned), Err(BlockError::LastCommit(_))));
 }

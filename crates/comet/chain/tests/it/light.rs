@@ -4,8 +4,8 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use comet_chain::commit::{Scope, TrustLevel, verify_light, verify_light_trusting};
 use comet_chain::light::{
-    Bisection, InvalidHeader, LightBlock, LightError, Policy, Step, UntrustedLightBlock,
-    is_expired, verify, verify_adjacent, verify_backwards, verify_non_adjacent,
+    Bisection, InvalidHeader, LightBlock, LightError, Policy, Step, UntrustedLightBlock, is_expired, verify,
+    verify_adjacent, verify_backwards, verify_non_adjacent,
 };
 use dev_testkit::chains::Chain;
 use serde_json::Value;
@@ -19,11 +19,7 @@ pub(crate) fn light_chain(name: &str) -> Vec<LightBlock> {
     let chain = Chain::open(&dev_testkit::paths::vectors_dir().join("chains").join(name));
     follow(&chain)
         .into_iter()
-        .map(|(state, block, commit)| LightBlock {
-            header: block.header,
-            commit,
-            validators: state.validators,
-        })
+        .map(|(state, block, commit)| LightBlock { header: block.header, commit, validators: state.validators })
         .collect()
 }
 
@@ -34,8 +30,7 @@ pub(crate) fn just_after(block: &LightBlock) -> Time {
 }
 
 fn main_network(height: u64) -> Option<UntrustedLightBlock> {
-    let name =
-        format!("oasis-core/go/consensus/cometbft/stateless/testdata/light_block_{height}.json");
+    let name = format!("oasis-core/go/consensus/cometbft/stateless/testdata/light_block_{height}.json");
     let Some(path) = dev_testkit::paths::published(&name) else {
         dev_testkit::skip(1, "published main network light block is absent");
         return None;
@@ -62,70 +57,20 @@ fn main_network_blocks_verify() {
     assert_eq!(rotated.to_wire(), second.validators.to_wire());
 
     let id = &second.commit.block_id;
-    let pending = comet_chain::commit::check_light(
-        &second.validators,
-        chain_id,
-        id,
-        25_300_001,
-        &second.commit,
-        Scope::Enough,
-    );
+    let pending =
+        comet_chain::commit::check_light(&second.validators, chain_id, id, 25_300_001, &second.commit, Scope::Enough);
     assert!((29..=40).contains(&pending.unwrap().claims().len()));
-    verify_light(
-        &second.validators,
-        chain_id,
-        id,
-        25_300_001,
-        &second.commit,
-        Scope::AllSignatures,
-    )
-    .unwrap();
-    comet_chain::commit::verify_full(&second.validators, chain_id, id, 25_300_001, &second.commit)
-        .unwrap();
-    for level in [
-        TrustLevel::ONE_THIRD,
-        TrustLevel {
-            numerator: 2,
-            denominator: 3,
-        },
-    ] {
-        verify_light_trusting(
-            &first.validators,
-            chain_id,
-            &second.commit,
-            level,
-            Scope::Enough,
-        )
-        .unwrap();
+    verify_light(&second.validators, chain_id, id, 25_300_001, &second.commit, Scope::AllSignatures).unwrap();
+    comet_chain::commit::verify_full(&second.validators, chain_id, id, 25_300_001, &second.commit).unwrap();
+    for level in [TrustLevel::ONE_THIRD, TrustLevel { numerator: 2, denominator: 3 }] {
+        verify_light_trusting(&first.validators, chain_id, &second.commit, level, Scope::Enough).unwrap();
     }
-    let all = TrustLevel {
-        numerator: 1,
-        denominator: 1,
-    };
-    assert!(
-        verify_light_trusting(
-            &first.validators,
-            chain_id,
-            &second.commit,
-            all,
-            Scope::Enough
-        )
-        .is_err()
-    );
+    let all = TrustLevel { numerator: 1, denominator: 1 };
+    assert!(verify_light_trusting(&first.validators, chain_id, &second.commit, all, Scope::Enough).is_err());
 
     // Another chain's signatures are not ours.
     let other = "cb3d748def55bdfb797a2ac53ee6ee141e54cd2ab2dc2375f4";
-    assert!(
-        verify_light(
-            &second.validators,
-            other,
-            id,
-            25_300_001,
-            &second.commit,
-            Scope::Enough
-        )
-        .is_err()
-    );
+    assert!(verify_light(&second.validators, other, id, 25_300_001, &second.commit, Scope::Enough).is_err());
 }
 
 #[test]
@@ -141,15 +86,7 @@ fn light_blocks_are_checked_for_chain_height_and_consistency() {
     mixed.0.validator_set.as_mut().unwrap().validators[0].voting_power += 1;
     assert!(mixed.check(&chain_id, 3).is_err());
     let mut mixed = untrusted.clone();
-    mixed
-        .0
-        .signed_header
-        .as_mut()
-        .unwrap()
-        .header
-        .as_mut()
-        .unwrap()
-        .app_hash[0] ^= 1;
+    mixed.0.signed_header.as_mut().unwrap().header.as_mut().unwrap().app_hash[0] ^= 1;
     assert!(mixed.check(&chain_id, 3).is_err());
     let mut mixed = untrusted.clone();
     mixed.0.validator_set.as_mut().unwrap().proposer = None;
@@ -167,10 +104,7 @@ fn every_pair_of_heights_verifies_or_asks_for_more() {
         verify_adjacent(&pair[0], &pair[1], &POLICY, now).unwrap();
         verify_backwards(&pair[0].header, &pair[1].header).unwrap();
         assert!(verify_backwards(&pair[1].header, &pair[0].header).is_err());
-        assert!(matches!(
-            verify_non_adjacent(&pair[0], &pair[1], &POLICY, now),
-            Err(LightError::Adjacency { .. })
-        ));
+        assert!(matches!(verify_non_adjacent(&pair[0], &pair[1], &POLICY, now), Err(LightError::Adjacency { .. })));
     }
     for from in 0..blocks.len() {
         for to in from + 2..blocks.len() {
@@ -187,31 +121,17 @@ fn every_pair_of_heights_verifies_or_asks_for_more() {
 fn age_drift_and_order_of_time() {
     let blocks = light_chain("debond");
     let (trusted, new) = (&blocks[1], &blocks[3]);
-    let short = Policy {
-        trusting_period: Duration::from_secs(10),
-        ..POLICY
-    };
+    let short = Policy { trusting_period: Duration::from_secs(10), ..POLICY };
     let edge = trusted.header.time.saturating_add(Duration::from_secs(10));
     assert!(is_expired(&trusted.header, short.trusting_period, edge));
-    assert!(matches!(
-        verify(trusted, new, &short, edge),
-        Err(LightError::Expired { .. })
-    ));
+    assert!(matches!(verify(trusted, new, &short, edge), Err(LightError::Expired { .. })));
     let before = edge.saturating_add(Duration::from_nanos(-1));
     assert!(!is_expired(&trusted.header, short.trusting_period, before));
     verify(trusted, new, &short, before).unwrap();
     let early = new.header.time.saturating_add(Duration::from_secs(-10));
-    let future = Err(LightError::InvalidHeader(InvalidHeader::Future(
-        new.header.time,
-    )));
+    let future = Err(LightError::InvalidHeader(InvalidHeader::Future(new.header.time)));
     assert_eq!(verify(trusted, new, &POLICY, early), future);
-    verify(
-        trusted,
-        new,
-        &POLICY,
-        early.saturating_add(Duration::from_nanos(1)),
-    )
-    .unwrap();
+    verify(trusted, new, &POLICY, early.saturating_add(Duration::from_nanos(1))).unwrap();
 
     let mut late = trusted.clone();
     late.header.time = new.header.time;
@@ -221,22 +141,12 @@ fn age_drift_and_order_of_time() {
     ));
     let mut other = blocks[2].clone();
     other.header.next_validators_hash[0] ^= 1;
-    assert_eq!(
-        verify_adjacent(&other, new, &POLICY, just_after(new)),
-        Err(LightError::NextValidators)
-    );
+    assert_eq!(verify_adjacent(&other, new, &POLICY, just_after(new)), Err(LightError::NextValidators));
 }
 
 #[test]
 fn trust_levels() {
-    let check = |numerator, denominator| {
-        TrustLevel {
-            numerator,
-            denominator,
-        }
-        .validate()
-        .is_ok()
-    };
+    let check = |numerator, denominator| TrustLevel { numerator, denominator }.validate().is_ok();
     assert!(check(1, 3) && check(2, 3) && check(1, 1) && check(u64::MAX, u64::MAX));
     assert!(!check(1, 4) && !check(2, 1) && !check(0, 0) && !check(0, 1) && !check(1, u64::MAX));
 }
@@ -247,13 +157,7 @@ fn bisection_reaches_the_target() {
     let blocks = light_chain("vault");
     let now = just_after(blocks.last().unwrap());
     // All of the trusted power must sign: as long as somebody is missing, only adjacent steps work.
-    let strict = Policy {
-        trust_level: TrustLevel {
-            numerator: 1,
-            denominator: 1,
-        },
-        ..POLICY
-    };
+    let strict = Policy { trust_level: TrustLevel { numerator: 1, denominator: 1 }, ..POLICY };
     for (policy, least) in [(POLICY, 2), (strict, 4)] {
         let (from, to) = (&blocks[0], &blocks[40]);
         let mut bisection = Bisection::new(from.clone(), to.clone(), policy);
@@ -267,23 +171,13 @@ fn bisection_reaches_the_target() {
                 }
             }
         };
-        assert!(
-            trace.len() >= least,
-            "{} blocks, {fetched} fetched",
-            trace.len()
-        );
+        assert!(trace.len() >= least, "{} blocks, {fetched} fetched", trace.len());
         assert_eq!((&trace[0], trace.last().unwrap()), (from, to));
-        assert!(
-            trace
-                .windows(2)
-                .all(|pair| verify(&pair[0], &pair[1], &policy, now).is_ok())
-        );
+        assert!(trace.windows(2).all(|pair| verify(&pair[0], &pair[1], &policy, now).is_ok()));
     }
     // A bad block on the way is named.
     let mut bisection = Bisection::new(blocks[0].clone(), blocks[40].clone(), strict);
-    let Step::Fetch(height) = bisection.step(now).unwrap() else {
-        panic!("needs more")
-    };
+    let Step::Fetch(height) = bisection.step(now).unwrap() else { panic!("needs more") };
     assert_eq!(height, 1 + 40 * 9 / 16);
     let mut bad = blocks[usize::try_from(height).unwrap() - 1].clone();
     bad.commit.block_id.hash[0] ^= 1;

@@ -45,6 +45,8 @@ fn empty(set: &Arc<ValidatorSet>) -> VoteSet {
     VoteSet::new(Arc::from(CHAIN), 3, 1, SignedMsgType::PRECOMMIT, Arc::clone(set))
 }
 
+type Change = fn(&mut Vote);
+
 const NEW: Result<Added, VoteError> = Ok(Added { added: true, conflicting: None });
 
 #[test]
@@ -77,7 +79,7 @@ fn bad_votes_are_refused() {
         change(&mut vote);
         vote
     };
-    let cases: [(fn(&mut Vote), VoteError); 7] = [
+    let cases: [(Change, VoteError); 7] = [
         (|v| v.height = 4, VoteError::UnexpectedStep { height: 4, round: 1, kind: 2 }),
         (|v| v.round = 0, VoteError::UnexpectedStep { height: 3, round: 0, kind: 2 }),
         (|v| v.kind = SignedMsgType::PREVOTE, VoteError::UnexpectedStep { height: 3, round: 1, kind: 1 }),

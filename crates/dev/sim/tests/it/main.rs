@@ -1,4 +1,6 @@
 //! Simulated networks.
 
+#![allow(clippy::unwrap_used)]
+
 mod faults;
 mod seeds;

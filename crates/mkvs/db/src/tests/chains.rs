@@ -1,6 +1,5 @@
 //! Every recorded chain through a database on disk.
 
-use std::io::Read;
 use std::path::Path;
 
 use base_kv_disk::{Disk, Options};
@@ -17,8 +16,7 @@ struct Version {
 }
 
 fn read_chain(path: &Path) -> Vec<Version> {
-    let mut text = String::new();
-    flate2::read::GzDecoder::new(std::fs::File::open(path).unwrap()).read_to_string(&mut text).unwrap();
+    let text = String::from_utf8(dev_testkit::read(path).unwrap()).unwrap();
     let unhex = |v: &Value| hex::decode(v.as_str().unwrap()).unwrap();
     text.lines()
         .map(|line| {

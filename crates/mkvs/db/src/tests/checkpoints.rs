@@ -1,7 +1,5 @@
 //! Checkpoints: the reference's digests, both ways, round trips, and bad chunks.
 
-use std::io::Read;
-
 use base_prims::Hash;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -42,10 +40,8 @@ fn restore(metadata: &Metadata, chunks: &[Vec<u8>], order: impl Iterator<Item = 
 /// Checkpoints recorded from the reference: ours have the same metadata, digests and bytes, and theirs restore here.
 #[test]
 fn recorded_checkpoints() {
-    let file = std::fs::File::open(root_dir().join("vectors/mkvs/checkpoints.json.gz")).unwrap();
-    let mut text = String::new();
-    flate2::read::GzDecoder::new(file).read_to_string(&mut text).unwrap();
-    let cases: Vec<Value> = serde_json::from_str(&text).unwrap();
+    let recorded = dev_testkit::read(&root_dir().join("vectors/mkvs/checkpoints.json.gz")).unwrap();
+    let cases: Vec<Value> = serde_json::from_slice(&recorded).unwrap();
     let (mut chunks_compared, mut restored) = (0, 0);
     for case in &cases {
         let unhex = |v: &Value| hex::decode(v.as_str().unwrap()).unwrap();

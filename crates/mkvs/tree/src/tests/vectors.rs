@@ -136,7 +136,9 @@ fn published_operation_scripts() {
             tree.commit(1, 0, &Sequential);
         }
     }
-    println!("{run} of 6 published operation scripts run");
+    if run < 6 {
+        dev_testkit::skip(6 - run, "published operation scripts are missing");
+    }
 }
 
 /// Every recorded chain: applying each height's difference gives the recorded root and number of keys.
@@ -145,9 +147,10 @@ fn recorded_chains() {
     let (mut chains, mut versions) = (0, 0);
     for dir in std::fs::read_dir(root_dir().join("vectors/chains")).unwrap() {
         let path = dir.unwrap().path().join("state_diffs.jsonl.gz");
-        let Ok(file) = std::fs::File::open(&path) else { continue };
-        let mut text = String::new();
-        flate2::read::GzDecoder::new(file).read_to_string(&mut text).unwrap();
+        if !path.exists() {
+            continue;
+        }
+        let text = String::from_utf8(dev_testkit::read(&path).unwrap()).unwrap();
         let mut tree = Tree::in_memory();
         let mut model = Model::new();
         for line in text.lines() {
@@ -180,10 +183,7 @@ fn recorded_chains() {
 }
 
 fn gunzip_json(path: &str) -> Value {
-    let mut text = String::new();
-    let file = std::fs::File::open(root_dir().join(path)).unwrap();
-    flate2::read::GzDecoder::new(file).read_to_string(&mut text).unwrap();
-    serde_json::from_str(&text).unwrap()
+    serde_json::from_slice(&dev_testkit::read(&root_dir().join(path)).unwrap()).unwrap()
 }
 
 /// Requests recorded from the reference: the response must be the same bytes.

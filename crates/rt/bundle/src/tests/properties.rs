@@ -13,12 +13,7 @@ const SAMPLES: [&str; 4] = ["sgx.orc", "x-stored.orc", "rofl-tdx-detached.orc", 
 
 fn small() -> OpenOptions {
     OpenOptions {
-        limits: Limits {
-            archive_bytes: 1 << 20,
-            unpacked_bytes: 1 << 20,
-            files: 16,
-            manifest_bytes: 1 << 16,
-        },
+        limits: Limits { archive_bytes: 1 << 20, unpacked_bytes: 1 << 20, files: 16, manifest_bytes: 1 << 16 },
         ..Default::default()
     }
 }

@@ -9,13 +9,15 @@ use wire_runtime::bundle::{ComponentId, MANIFEST_NAME};
 use super::{contents, good, identity_texts, open, test_signer, vector, vectors, verdicts};
 use crate::{Bundle, Error, Limits, OpenOptions, sigstruct};
 
-/// Files that the reference accepts and this crate does not: names that cannot be unpacked into a folder of their own.
-pub(super) const STRICTER: [&str; 5] = [
+/// Files that the reference accepts and this crate does not: names that cannot be unpacked into a folder of their own,
+/// and several entries of one name, of which the reference takes the last.
+pub(super) const STRICTER: [&str; 6] = [
     "x-backslash.orc",
     "x-dot-only.orc",
     "x-dot.orc",
     "x-dotdot-only.orc",
     "x-empty-name.orc",
+    "x-repeated-entry-last-good.orc",
 ];
 
 #[test]
@@ -25,7 +27,7 @@ fn verdicts_are_the_reference_s() {
         let result = open(&vector(&verdict.file));
         if STRICTER.contains(&verdict.file.as_str()) {
             assert!(verdict.ok, "{}", verdict.file);
-            assert!(matches!(result, Err(Error::Name { .. })), "{}", verdict.file);
+            assert!(matches!(result, Err(Error::Name { .. } | Error::Archive { .. })), "{}", verdict.file);
             continue;
         }
         match result {
@@ -67,11 +69,7 @@ fn manifests_hash_and_mean_the_same() {
         let manifest = bundle.manifest().clone();
         let want = &verdict.value;
         assert_eq!(bundle.manifest_hash().to_hex(), want["manifest_hash"], "{file}");
-        assert_eq!(
-            STANDARD.encode(base_codec::cbor::to_vec(&manifest)),
-            want["manifest_cbor"],
-            "{file}"
-        );
+        assert_eq!(STANDARD.encode(base_codec::cbor::to_vec(&manifest)), want["manifest_cbor"], "{file}");
         assert_eq!(manifest.is_detached(), want["detached"], "{file}");
         let components = manifest.available_components();
         let listed = want["components"].as_array().cloned().unwrap_or_default();
@@ -81,10 +79,7 @@ fn manifests_hash_and_mean_the_same() {
             let component = &components[&id];
             assert_eq!(component.version.to_string(), want["version"], "{file} {id}");
             assert_eq!(component.tee_kind().to_string(), want["tee"], "{file} {id}");
-            let identities = bundle
-                .enclave_identities(&id, None)
-                .map(|ids| identity_texts(&ids))
-                .unwrap_or_default();
+            let identities = bundle.enclave_identities(&id, None).map(|ids| identity_texts(&ids)).unwrap_or_default();
             let none = Vec::new();
             assert_eq!(
                 serde_json::Value::from(identities),
@@ -125,12 +120,7 @@ fn manifests_are_written_as_the_reference_writes_them() {
                 base_prims::Version::default()
             };
         }
-        assert_eq!(
-            manifest.to_json(),
-            String::from_utf8_lossy(bundle.manifest_text()),
-            "{}",
-            verdict.file
-        );
+        assert_eq!(manifest.to_json(), String::from_utf8_lossy(bundle.manifest_text()), "{}", verdict.file);
         compared += 1;
     }
     assert_eq!(compared, 16);
@@ -142,26 +132,12 @@ fn what_was_asked_for_is_checked() {
     let bundle = open(&path).unwrap();
     let (hash, id) = (bundle.manifest_hash(), bundle.manifest().id);
     let with = |options: OpenOptions| Bundle::open(&path, &options).map(|_| ());
-    assert!(
-        with(OpenOptions {
-            manifest_hash: Some(hash),
-            runtime_id: Some(id),
-            ..Default::default()
-        })
-        .is_ok()
-    );
+    assert!(with(OpenOptions { manifest_hash: Some(hash), runtime_id: Some(id), ..Default::default() }).is_ok());
     let other = Hash::of(&[b"other"]);
-    let e = with(OpenOptions {
-        manifest_hash: Some(other),
-        ..Default::default()
-    })
-    .unwrap_err();
+    let e = with(OpenOptions { manifest_hash: Some(other), ..Default::default() }).unwrap_err();
     assert!(e.to_string().contains(&other.to_hex()) && e.to_string().contains(&hash.to_hex()));
     assert!(matches!(
-        with(OpenOptions {
-            runtime_id: Some(base_prims::Namespace::default()),
-            ..Default::default()
-        }),
+        with(OpenOptions { runtime_id: Some(base_prims::Namespace::default()), ..Default::default() }),
         Err(Error::RuntimeId { .. })
     ));
 }
@@ -170,9 +146,7 @@ fn what_was_asked_for_is_checked() {
 fn limits_hold() {
     let path = vector("extra-file.orc");
     let size = std::fs::metadata(&path).unwrap().len();
-    let with = |limits: Limits| {
-        Bundle::open(&path, &OpenOptions { limits, ..Default::default() }).map(|_| ())
-    };
+    let with = |limits: Limits| Bundle::open(&path, &OpenOptions { limits, ..Default::default() }).map(|_| ());
     let ok = Limits::default();
     assert!(with(ok).is_ok());
     assert!(with(Limits { archive_bytes: size, files: 4, ..ok }).is_ok());
@@ -193,13 +167,8 @@ fn limits_hold() {
 fn unsigned_enclaves_need_a_test_signer() {
     for file in ["sgx-unsigned.orc", "legacy-sgx-unsigned.orc"] {
         let mut bundle = open(&vector(file)).unwrap();
-        assert!(matches!(
-            bundle.enclave_identities(&ComponentId::Ronl, None),
-            Err(Error::Component { .. })
-        ));
-        let ids = bundle
-            .enclave_identities(&ComponentId::Ronl, Some(test_signer()))
-            .unwrap();
+        assert!(matches!(bundle.enclave_identities(&ComponentId::Ronl, None), Err(Error::Component { .. })));
+        let ids = bundle.enclave_identities(&ComponentId::Ronl, Some(test_signer())).unwrap();
         // The signed variant has the same image, and was signed with that very key.
         let mut signed = open(&vector("sgx.orc")).unwrap();
         assert_eq!(signed.enclave_identities(&ComponentId::Ronl, None).unwrap(), ids);
@@ -216,26 +185,17 @@ fn sigstructs_verify_and_are_rebuilt() {
     assert_eq!(signer, test_signer());
     assert_eq!(statement.build_date, (1, 1, 1));
     assert_eq!(statement.attributes, [6, 3]);
-    let reversed = |range: std::ops::Range<usize>| -> Vec<u8> {
-        bytes[range].iter().rev().copied().collect()
-    };
+    let reversed = |range: std::ops::Range<usize>| -> Vec<u8> { bytes[range].iter().rev().copied().collect() };
     let rebuilt = statement.with_signature(&reversed(128..512), &reversed(516..900));
     assert_eq!(rebuilt, Ok(bytes.clone()));
     let other = sigstruct::Sigstruct { isv_svn: 1, ..statement };
-    assert_eq!(
-        other.with_signature(&reversed(128..512), &reversed(516..900)),
-        Err(sigstruct::Error::Signature)
-    );
+    assert_eq!(other.with_signature(&reversed(128..512), &reversed(516..900)), Err(sigstruct::Error::Signature));
     assert_ne!(other.hash_for_signature(), sigstruct::Sigstruct::default().hash_for_signature());
     // Every signed byte, and every byte of key, signature and quotients, counts.
     for at in (0..1028).chain(1040..1808) {
-        let signed = at < 128 || at >= 900;
         let mut changed = bytes.clone();
         changed[at] ^= 1;
-        assert!(sigstruct::verify(&changed).is_err(), "{at} {signed}");
+        assert!(sigstruct::verify(&changed).is_err(), "{at}");
     }
-    assert!(matches!(
-        sigstruct::verify(&bytes[1..]),
-        Err(sigstruct::Error::Length { length: 1807 })
-    ));
+    assert!(matches!(sigstruct::verify(&bytes[1..]), Err(sigstruct::Error::Length { length: 1807 })));
 }

@@ -38,10 +38,7 @@ fn bundles_unpack_as_the_reference_lays_them_out() {
     for verdict in good() {
         let exploded = add(&store, &verdict.file).unwrap();
         let mut bundle = open(&vector(&verdict.file)).unwrap();
-        let expected = dir
-            .path()
-            .join("runtimes/bundles")
-            .join(bundle.manifest_hash().to_hex());
+        let expected = dir.path().join("runtimes/bundles").join(bundle.manifest_hash().to_hex());
         assert_eq!(exploded.dir, expected);
         let executables: BTreeSet<String> = bundle
             .manifest()
@@ -150,7 +147,7 @@ fn retention_at_start() {
     let bundles = store.list().unwrap().bundles;
     assert_eq!(bundles.len(), 3);
     let kept = store.clean_at_start(bundles, &both, &none_hashes()).unwrap();
-    assert_eq!(kept, [elf.clone()]);
+    assert_eq!(kept, std::slice::from_ref(&elf));
     assert_eq!(store.list().unwrap().bundles, [elf]);
     assert!(is_empty(store.temporary_dir()));
 }

@@ -105,11 +105,7 @@ fn a_bundle_that_would_be_refused_is_not_written() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("x.orc");
     fs::write(&path, b"before").unwrap();
-    let mut builder = Builder::new(Manifest {
-        id: runtime_id(),
-        executable: "gone".into(),
-        ..Default::default()
-    });
+    let mut builder = Builder::new(Manifest { id: runtime_id(), executable: "gone".into(), ..Default::default() });
     assert!(matches!(builder.write(&path), Err(Error::FileMissing { .. })));
     builder.add_bytes("gone", *b"x").unwrap();
     builder.edit(|m| m.components.push(Component::default()));
@@ -131,9 +127,7 @@ fn wrapped_binaries_are_bundles() {
     let elf = Binary::detect(&vector("runtime.elf")).unwrap();
     let sgxs = Binary::detect(&vector("runtime.sgxs")).unwrap();
     assert_eq!(elf, Binary::Elf(vector("runtime.elf")));
-    let Binary::Sgxs { image, signature, .. } = sgxs.clone() else {
-        panic!("{sgxs:?}")
-    };
+    let Binary::Sgxs { image, signature, .. } = sgxs.clone() else { panic!("{sgxs:?}") };
     assert_eq!(signature, Some(vector("runtime.sig")));
     let unsigned = Binary::Sgxs { image: image.clone(), signature: None, elf: Some(vector("runtime.elf")) };
     for (name, binary, tee) in [
@@ -142,12 +136,7 @@ fn wrapped_binaries_are_bundles() {
         ("wrapped-unsigned.orc", unsigned, TeeKind::SGX),
     ] {
         for version in [Some(Version::new(1, 2, 3)), None] {
-            let wrap = Wrap {
-                runtime_id: runtime_id(),
-                name: "wrapped".into(),
-                version,
-                binary: binary.clone(),
-            };
+            let wrap = Wrap { runtime_id: runtime_id(), name: "wrapped".into(), version, binary: binary.clone() };
             let path = out.dir.join(name);
             let hash = wrap.to_builder().unwrap().write(&path).unwrap();
             let mut bundle = open(&path).unwrap();
@@ -165,10 +154,7 @@ fn wrapped_binaries_are_bundles() {
             }
         }
     }
-    assert!(matches!(
-        Binary::detect(&vector("elf.orc")),
-        Err(Error::UnknownBinary { .. })
-    ));
+    assert!(matches!(Binary::detect(&vector("elf.orc")), Err(Error::UnknownBinary { .. })));
     // An image with a signature of another one.
     let dir = tempfile::tempdir().unwrap();
     let mut bytes = fs::read(&image).unwrap();
@@ -196,20 +182,12 @@ fn deployments_are_compared() {
     assert_eq!(compare_with_deployment(&manifest, &deployment), []);
     deployment.version = Version::new(1, 2, 4);
     deployment.bundle_checksum = vec![1; 32].into();
-    let found: BTreeSet<String> = compare_with_deployment(&manifest, &deployment)
-        .iter()
-        .map(ToString::to_string)
-        .collect();
+    let found: BTreeSet<String> =
+        compare_with_deployment(&manifest, &deployment).iter().map(ToString::to_string).collect();
     assert_eq!(found.len(), 2);
     deployment.bundle_checksum = vec![1; 31].into();
-    assert_eq!(
-        compare_with_deployment(&manifest, &deployment)[0],
-        Mismatch::MalformedChecksum { length: 31 }
-    );
+    assert_eq!(compare_with_deployment(&manifest, &deployment)[0], Mismatch::MalformedChecksum { length: 31 });
     deployment.bundle_checksum = Vec::new().into();
     let detached = open(&vector("rofl-tdx-detached.orc")).unwrap().manifest().clone();
-    assert_eq!(
-        compare_with_deployment(&detached, &deployment),
-        [Mismatch::NoChecksum, Mismatch::Detached]
-    );
+    assert_eq!(compare_with_deployment(&detached, &deployment), [Mismatch::NoChecksum, Mismatch::Detached]);
 }

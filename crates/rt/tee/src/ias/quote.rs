@@ -52,9 +52,7 @@ impl IasQuote {
     ///
     /// If it is shorter, or of an unknown version or signature type.
     pub fn parse(data: &[u8]) -> Result<Self, Error> {
-        let (data, _) = data
-            .split_at_checked(QUOTE_LEN)
-            .ok_or(malformed("length"))?;
+        let (data, _) = data.split_at_checked(QUOTE_LEN).ok_or(malformed("length"))?;
         let (head, report) = data.split_at_checked(BODY_LEN).ok_or(malformed("length"))?;
         let half = |at| le_u16(head, at).ok_or(malformed("body"));
         let version = half(0)?;
@@ -78,10 +76,7 @@ impl IasQuote {
             isv_svn_pce,
             basename: array(head, 16).ok_or(malformed("body"))?,
         };
-        Ok(Self {
-            body,
-            report: SgxReport::parse(report).map_err(|_| malformed("report"))?,
-        })
+        Ok(Self { body, report: SgxReport::parse(report).map_err(|_| malformed("report"))? })
     }
 
     /// Checks signer and debug mode.
@@ -90,10 +85,6 @@ impl IasQuote {
             return Err(Error::BlacklistedSigner);
         }
         let debug = self.report.is_debug();
-        if debug == options.allow_debug_enclaves {
-            Ok(())
-        } else {
-            Err(Error::DebugMismatch { debug })
-        }
+        if debug == options.allow_debug_enclaves { Ok(()) } else { Err(Error::DebugMismatch { debug }) }
     }
 }

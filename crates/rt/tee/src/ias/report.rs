@@ -127,9 +127,7 @@ impl Report {
     /// If it is not JSON of that shape, or a field breaks a rule.
     pub fn parse_unverified(body: &[u8], options: &VerifyOptions) -> Result<Self, Error> {
         let report: Self =
-            json::from_str(&String::from_utf8_lossy(body)).map_err(|e| Error::Json {
-                problem: e.to_string(),
-            })?;
+            json::from_str(&String::from_utf8_lossy(body)).map_err(|e| Error::Json { problem: e.to_string() })?;
         report.validate(options)?;
         Ok(report)
     }
@@ -145,21 +143,11 @@ impl Report {
 
     fn validate(&self, options: &VerifyOptions) -> Result<(), Error> {
         let require = |ok: bool, field| {
-            if ok {
-                Ok(())
-            } else {
-                Err(Error::Invalid { field })
-            }
+            if ok { Ok(()) } else { Err(Error::Invalid { field }) }
         };
-        require(
-            time::parse_timestamp(&self.timestamp, "").is_some(),
-            "timestamp",
-        )?;
+        require(time::parse_timestamp(&self.timestamp, "").is_some(), "timestamp")?;
         match self.version {
-            4 => require(
-                self.attestation_type == AttestationType::FIELD_MISSING,
-                "attestationType",
-            )?,
+            4 => require(self.attestation_type == AttestationType::FIELD_MISSING, "attestationType")?,
             5 => {}
             _ => return Err(Error::Invalid { field: "version" }),
         }
@@ -169,16 +157,11 @@ impl Report {
             0 => {}
             QUOTE_LEN => self.quote()?.check(options)?,
             _ => {
-                return Err(Error::Invalid {
-                    field: "isvEnclaveQuoteBody",
-                });
+                return Err(Error::Invalid { field: "isvEnclaveQuoteBody" });
             }
         }
         let revoked = status == IsvQuoteStatus::GROUP_REVOKED;
-        require(
-            self.revocation_reason.is_some() == revoked,
-            "revocationReason",
-        )?;
+        require(self.revocation_reason.is_some() == revoked, "revocationReason")?;
         let updatable = matches!(
             status,
             IsvQuoteStatus::GROUP_OUT_OF_DATE
@@ -187,34 +170,18 @@ impl Report {
                 | IsvQuoteStatus::CONFIGURATION_AND_SW_HARDENING_NEEDED
         );
         let manifest_allowed = updatable || status == IsvQuoteStatus::OK;
-        require(
-            self.pse_manifest_status.is_none() || manifest_allowed,
-            "pseManifestStatus",
-        )?;
+        require(self.pse_manifest_status.is_none() || manifest_allowed, "pseManifestStatus")?;
         let hash = hex::decode(&self.pse_manifest_hash);
-        require(
-            hash.is_ok_and(|h| matches!(h.len(), 0 | PSE_MANIFEST_HASH_LEN)),
-            "pseManifestHash",
-        )?;
+        require(hash.is_ok_and(|h| matches!(h.len(), 0 | PSE_MANIFEST_HASH_LEN)), "pseManifestHash")?;
         let blob = hex::decode(&self.platform_info_blob);
         let manifest_updatable = matches!(
             self.pse_manifest_status,
-            Some(
-                PseManifestStatus::OUT_OF_DATE
-                    | PseManifestStatus::REVOKED
-                    | PseManifestStatus::RL_VERSION_MISMATCH
-            )
+            Some(PseManifestStatus::OUT_OF_DATE | PseManifestStatus::REVOKED | PseManifestStatus::RL_VERSION_MISMATCH)
         );
         let blob_allowed = revoked || updatable || manifest_updatable;
-        require(
-            blob.is_ok_and(|b| b.is_empty() || blob_allowed),
-            "platformInfoBlob",
-        )?;
+        require(blob.is_ok_and(|b| b.is_empty() || blob_allowed), "platformInfoBlob")?;
         require(self.nonce.len() <= NONCE_MAX_LEN, "nonce")?;
-        require(
-            matches!(self.epid_pseudonym.len(), 0 | EPID_PSEUDONYM_LEN),
-            "epidPseudonym",
-        )
+        require(matches!(self.epid_pseudonym.len(), 0 | EPID_PSEUDONYM_LEN), "epidPseudonym")
     }
 }
 
@@ -238,15 +205,8 @@ struct MockReport {
 /// # Errors
 ///
 /// If the quote is malformed or its enclave is not acceptable under the options.
-pub fn mock_avr(
-    quote: &[u8],
-    nonce: &str,
-    now: UnixTime,
-    options: &VerifyOptions,
-) -> Result<Vec<u8>, Error> {
-    let (body, _) = quote
-        .split_at_checked(QUOTE_LEN)
-        .ok_or(Error::MalformedQuote { part: "length" })?;
+pub fn mock_avr(quote: &[u8], nonce: &str, now: UnixTime, options: &VerifyOptions) -> Result<Vec<u8>, Error> {
+    let (body, _) = quote.split_at_checked(QUOTE_LEN).ok_or(Error::MalformedQuote { part: "length" })?;
     IasQuote::parse(body)?.check(options)?;
     let report = MockReport {
         version: 4,

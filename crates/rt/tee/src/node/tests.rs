@@ -14,13 +14,7 @@ use crate::{
 const AT: &str = "go/common/node/testdata";
 
 fn with_pcs() -> TeeFeatures {
-    TeeFeatures {
-        sgx: TeeFeaturesSgx {
-            pcs: true,
-            ..Default::default()
-        },
-        ..Default::default()
-    }
+    TeeFeatures { sgx: TeeFeaturesSgx { pcs: true, ..Default::default() }, ..Default::default() }
 }
 
 fn decode<T: Decode>(raw: &[u8]) -> T {
@@ -29,10 +23,7 @@ fn decode<T: Decode>(raw: &[u8]) -> T {
 
 #[test]
 fn published_constraints() {
-    let names = [
-        format!("{AT}/sgx_constraints_v0.bin"),
-        format!("{AT}/sgx_constraints_v1.bin"),
-    ];
+    let names = [format!("{AT}/sgx_constraints_v0.bin"), format!("{AT}/sgx_constraints_v1.bin")];
     let Some([v0, v1]) = read(names.each_ref().map(String::as_str)) else {
         return;
     };
@@ -40,11 +31,7 @@ fn published_constraints() {
     assert_eq!(old.v, 0);
     assert_eq!(old.validate_basic(&TeeFeatures::default(), true), Ok(()));
     assert_eq!(cbor::to_vec(&old), v0);
-    assert!(
-        old.policy
-            .as_ref()
-            .is_some_and(|p| p.ias.is_some() && p.pcs.is_none())
-    );
+    assert!(old.policy.as_ref().is_some_and(|p| p.ias.is_some() && p.pcs.is_none()));
     let new: SgxConstraints = decode(&v1);
     assert_eq!(new.v, 1);
     assert_eq!(cbor::to_vec(&new), v1);
@@ -53,10 +40,7 @@ fn published_constraints() {
 
 #[test]
 fn published_attestations() {
-    let names = [
-        format!("{AT}/sgx_attestation_v0.bin"),
-        format!("{AT}/sgx_attestation_v1.bin"),
-    ];
+    let names = [format!("{AT}/sgx_attestation_v0.bin"), format!("{AT}/sgx_attestation_v1.bin")];
     let Some([v0, v1]) = read(names.each_ref().map(String::as_str)) else {
         return;
     };
@@ -98,91 +82,47 @@ fn versions() {
 }
 
 fn constraints(policy: Option<Policy>) -> SgxConstraints {
-    let enclave = EnclaveIdentity {
-        mr_enclave: MrEnclave::new([1; 32]),
-        mr_signer: MrSigner::new([2; 32]),
-    };
-    SgxConstraints {
-        v: 1,
-        enclaves: vec![enclave],
-        policy,
-        max_attestation_age: 0,
-    }
+    let enclave = EnclaveIdentity { mr_enclave: MrEnclave::new([1; 32]), mr_signer: MrSigner::new([2; 32]) };
+    SgxConstraints { v: 1, enclaves: vec![enclave], policy, max_attestation_age: 0 }
 }
 
 #[test]
 fn basic_validity() {
-    let pcs = |pcs| {
-        constraints(Some(Policy {
-            ias: Some(Default::default()),
-            pcs: Some(pcs),
-        }))
-    };
+    let pcs = |pcs| constraints(Some(Policy { ias: Some(Default::default()), pcs: Some(pcs) }));
     let plain = pcs(pcs::QuotePolicy::builtin());
-    let unsupported = Err(Error::UnsupportedVersion {
-        what: "constraints",
-        version: 1,
-    });
-    assert_eq!(
-        plain.validate_basic(&TeeFeatures::default(), true),
-        unsupported
-    );
+    let unsupported = Err(Error::UnsupportedVersion { what: "constraints", version: 1 });
+    assert_eq!(plain.validate_basic(&TeeFeatures::default(), true), unsupported);
     assert_eq!(plain.validate_basic(&with_pcs(), true), Ok(()));
     assert_eq!(constraints(None).validate_basic(&with_pcs(), true), Ok(()));
     let newer = SgxConstraints { v: 2, ..plain };
     assert!(newer.validate_basic(&with_pcs(), true).is_err());
 
-    let tdx = pcs(pcs::QuotePolicy {
-        tdx: Some(TdxQuotePolicy::default()),
-        ..Default::default()
-    });
-    assert_eq!(
-        tdx.validate_basic(&with_pcs(), true),
-        Err(Error::TdxNotSupported)
-    );
+    let tdx = pcs(pcs::QuotePolicy { tdx: Some(TdxQuotePolicy::default()), ..Default::default() });
+    assert_eq!(tdx.validate_basic(&with_pcs(), true), Err(Error::TdxNotSupported));
     let mut features = with_pcs();
     features.sgx.tdx = true;
     assert_eq!(tdx.validate_basic(&features, true), Ok(()));
 
-    let list = pcs(pcs::QuotePolicy {
-        fmspc_whitelist: vec!["00606A000000".into()],
-        ..Default::default()
-    });
-    assert_eq!(
-        list.validate_basic(&with_pcs(), false),
-        Err(Error::WhitelistNotSupported)
-    );
+    let list = pcs(pcs::QuotePolicy { fmspc_whitelist: vec!["00606A000000".into()], ..Default::default() });
+    assert_eq!(list.validate_basic(&with_pcs(), false), Err(Error::WhitelistNotSupported));
     assert_eq!(list.validate_basic(&with_pcs(), true), Ok(()));
 }
 
 #[test]
 fn defaults() {
     let ias = ias::QuotePolicy::default();
-    let network = pcs::QuotePolicy {
-        tcb_validity_period: 10,
-        min_tcb_evaluation_data_number: 7,
-        ..Default::default()
-    };
+    let network = pcs::QuotePolicy { tcb_validity_period: 10, min_tcb_evaluation_data_number: 7, ..Default::default() };
     let apply = |features: &TeeFeaturesSgx, policy: Option<Policy>| {
-        let mut constraints = SgxConstraints {
-            policy,
-            ..Default::default()
-        };
+        let mut constraints = SgxConstraints { policy, ..Default::default() };
         features.apply_default_constraints(&mut constraints);
         constraints
     };
-    let none = TeeFeaturesSgx {
-        pcs: true,
-        ..Default::default()
-    };
+    let none = TeeFeaturesSgx { pcs: true, ..Default::default() };
     assert_eq!(apply(&none, None).policy, None);
 
     let features = TeeFeaturesSgx {
         pcs: true,
-        default_policy: Some(Policy {
-            ias: Some(ias.clone()),
-            pcs: Some(network.clone()),
-        }),
+        default_policy: Some(Policy { ias: Some(ias.clone()), pcs: Some(network.clone()) }),
         default_max_attestation_age: 100,
         ..Default::default()
     };
@@ -190,36 +130,12 @@ fn defaults() {
     assert_eq!(filled.policy, features.default_policy);
     assert_eq!(filled.max_attestation_age, 100);
 
-    let own = pcs::QuotePolicy {
-        tcb_validity_period: 20,
-        ..Default::default()
-    };
-    let kept = apply(
-        &features,
-        Some(Policy {
-            ias: None,
-            pcs: Some(own.clone()),
-        }),
-    );
-    assert_eq!(
-        kept.policy,
-        Some(Policy {
-            ias: Some(ias.clone()),
-            pcs: Some(own)
-        })
-    );
+    let own = pcs::QuotePolicy { tcb_validity_period: 20, ..Default::default() };
+    let kept = apply(&features, Some(Policy { ias: None, pcs: Some(own.clone()) }));
+    assert_eq!(kept.policy, Some(Policy { ias: Some(ias.clone()), pcs: Some(own) }));
 
-    let without_pcs = TeeFeaturesSgx {
-        pcs: false,
-        ..features
-    };
-    assert_eq!(
-        apply(&without_pcs, None).policy,
-        Some(Policy {
-            ias: Some(ias),
-            pcs: None
-        })
-    );
+    let without_pcs = TeeFeaturesSgx { pcs: false, ..features };
+    assert_eq!(apply(&without_pcs, None).policy, Some(Policy { ias: Some(ias), pcs: None }));
 }
 
 #[test]
@@ -235,27 +151,13 @@ fn features_forms() {
 fn attestation_hash() {
     let hash = |rek| {
         let mut node = [0; 32];
-        hex::decode_to_slice(
-            "47aadd91516ac548decdb436fde957992610facc09ba2f850da0fe1b2be96119",
-            &mut node,
-        )
-        .unwrap();
+        hex::decode_to_slice("47aadd91516ac548decdb436fde957992610facc09ba2f850da0fe1b2be96119", &mut node).unwrap();
         hex::encode(hash_attestation(b"foo bar", &PublicKey::new(node), 42, rek))
     };
-    assert_eq!(
-        hash(None),
-        "0f01a5084bbf432427873cbce5f8c3bff76bc22b9d1e0674b852e43698abb195"
-    );
+    assert_eq!(hash(None), "0f01a5084bbf432427873cbce5f8c3bff76bc22b9d1e0674b852e43698abb195");
     let mut rek = [0; 32];
-    hex::decode_to_slice(
-        "7992610facc09ba2f850da0fe1b2be9611947aadd91516ac548decdb436fde95",
-        &mut rek,
-    )
-    .unwrap();
-    assert_eq!(
-        hash(Some(&rek)),
-        "9a288bd33ba7a4c2eefdee68e4c08c1a34c369302ef8176a3bfdb4fedcec333e"
-    );
+    hex::decode_to_slice("7992610facc09ba2f850da0fe1b2be9611947aadd91516ac548decdb436fde95", &mut rek).unwrap();
+    assert_eq!(hash(Some(&rek)), "9a288bd33ba7a4c2eefdee68e4c08c1a34c369302ef8176a3bfdb4fedcec333e");
 }
 
 /// A mock attestation for `rak` at height 100, with what it is checked against.
@@ -279,40 +181,20 @@ impl Case {
         report[352..].copy_from_slice(&[9; 32]);
         report[64..96].copy_from_slice(&[1; 32]);
         report[128..160].copy_from_slice(&[2; 32]);
-        let quote = pcs::QuoteBundle {
-            quote: Some(Bytes(pcs::mock_quote(&report).unwrap())),
-            ..Default::default()
-        };
+        let quote = pcs::QuoteBundle { quote: Some(Bytes(pcs::mock_quote(&report).unwrap())), ..Default::default() };
         let digest = hash_attestation(&report[320..], &node_id, 100, rek.as_ref());
-        let signature =
-            context::sign_with_context(key, &context::TEE_ATTESTATION, None, None, &digest)
-                .unwrap();
+        let signature = context::sign_with_context(key, &context::TEE_ATTESTATION, None, None, &digest).unwrap();
         let attestation = SgxAttestation {
             v: 1,
-            quote: Quote {
-                ias: None,
-                pcs: Some(quote),
-            },
+            quote: Quote { ias: None, pcs: Some(quote) },
             height: 100,
             signature: RawSignature::new(signature),
         };
         let mut features = with_pcs();
         features.sgx.signed_attestations = true;
         features.sgx.default_max_attestation_age = 10;
-        let options = VerifyOptions {
-            skip_pcs_verify: true,
-            ..VerifyOptions::default()
-        };
-        Self {
-            attestation,
-            constraints: constraints(None),
-            features,
-            options,
-            rak,
-            rek,
-            node_id,
-            height: 105,
-        }
+        let options = VerifyOptions { skip_pcs_verify: true, ..VerifyOptions::default() };
+        Self { attestation, constraints: constraints(None), features, options, rak, rek, node_id, height: 105 }
     }
 
     fn verdict(&self) -> Result<(), Error> {
@@ -328,8 +210,7 @@ impl Case {
             attestation: &cbor::to_vec(&self.attestation),
             constraints: &cbor::to_vec(&self.constraints),
         };
-        verify_node_tee_capability(&capability, &binding, &self.features, true, &self.options)
-            .map(|_| ())
+        verify_node_tee_capability(&capability, &binding, &self.features, true, &self.options).map(|_| ())
     }
 }
 
@@ -342,27 +223,12 @@ fn verdict(change: impl FnOnce(&mut Case)) -> Result<(), Error> {
 #[test]
 fn binding() {
     assert_eq!(verdict(|_| ()), Ok(()));
-    assert_eq!(
-        verdict(|c| c.rak = PublicKey::new([8; 32])),
-        Err(Error::RakHashMismatch)
-    );
-    assert_eq!(
-        verdict(|c| c.node_id = PublicKey::new([8; 32])),
-        Err(Error::InvalidSignature)
-    );
+    assert_eq!(verdict(|c| c.rak = PublicKey::new([8; 32])), Err(Error::RakHashMismatch));
+    assert_eq!(verdict(|c| c.node_id = PublicKey::new([8; 32])), Err(Error::InvalidSignature));
     assert_eq!(verdict(|c| c.rek = None), Err(Error::InvalidSignature));
-    assert_eq!(
-        verdict(|c| c.rek = Some([8; 32])),
-        Err(Error::InvalidSignature)
-    );
-    assert_eq!(
-        verdict(|c| c.attestation.height = 101),
-        Err(Error::InvalidSignature)
-    );
-    assert!(matches!(
-        verdict(|c| c.constraints.enclaves.clear()),
-        Err(Error::BadEnclaveIdentity { .. })
-    ));
+    assert_eq!(verdict(|c| c.rek = Some([8; 32])), Err(Error::InvalidSignature));
+    assert_eq!(verdict(|c| c.attestation.height = 101), Err(Error::InvalidSignature));
+    assert!(matches!(verdict(|c| c.constraints.enclaves.clear()), Err(Error::BadEnclaveIdentity { .. })));
     assert!(verdict(|c| c.options.skip_pcs_verify = false).is_err());
     assert!(verdict(|c| c.features.sgx.pcs = false).is_err());
     assert!(verdict(|c| c.attestation.quote.ias = Some(Default::default())).is_err());
@@ -373,31 +239,15 @@ fn binding() {
 fn freshness() {
     assert_eq!(verdict(|c| c.height = 100), Ok(()));
     assert_eq!(verdict(|c| c.height = 110), Ok(()));
-    assert_eq!(
-        verdict(|c| c.height = 111),
-        Err(Error::NotFresh { age: 11, most: 10 })
-    );
-    assert_eq!(
-        verdict(|c| c.height = 99),
-        Err(Error::FromFuture {
-            attested: 100,
-            height: 99
-        })
-    );
-    assert_eq!(
-        verdict(|c| (c.height, c.constraints.max_attestation_age) = (111, 11)),
-        Ok(())
-    );
+    assert_eq!(verdict(|c| c.height = 111), Err(Error::NotFresh { age: 11, most: 10 }));
+    assert_eq!(verdict(|c| c.height = 99), Err(Error::FromFuture { attested: 100, height: 99 }));
+    assert_eq!(verdict(|c| (c.height, c.constraints.max_attestation_age) = (111, 11)), Ok(()));
     let unsigned = |c: &mut Case| {
         c.features.sgx.signed_attestations = false;
         c.attestation.signature = RawSignature::default();
         c.height = 99;
     };
-    assert_eq!(
-        verdict(unsigned),
-        Ok(()),
-        "neither signature nor height count"
-    );
+    assert_eq!(verdict(unsigned), Ok(()), "neither signature nor height count");
 }
 
 #[test]
@@ -410,98 +260,36 @@ fn blacklisted_attestation_key() {
 
 #[test]
 fn other_hardware() {
-    let capability = NodeTeeCapability {
-        hardware: 0,
-        attestation: &[],
-        constraints: &[],
-    };
+    let capability = NodeTeeCapability { hardware: 0, attestation: &[], constraints: &[] };
     let (rak, node_id) = (PublicKey::default(), PublicKey::default());
-    let binding = Binding {
-        rak: &rak,
-        rek: None,
-        node_id: &node_id,
-        now: 0.into(),
-        height: 0,
-    };
+    let binding = Binding { rak: &rak, rek: None, node_id: &node_id, now: 0.into(), height: 0 };
     let verify = |capability: NodeTeeCapability<'_>| {
-        verify_node_tee_capability(
-            &capability,
-            &binding,
-            &with_pcs(),
-            true,
-            &VerifyOptions::default(),
-        )
+        verify_node_tee_capability(&capability, &binding, &with_pcs(), true, &VerifyOptions::default())
     };
-    assert_eq!(
-        verify(capability),
-        Err(Error::InvalidHardware { hardware: 0 })
-    );
-    assert_eq!(
-        verify(NodeTeeCapability {
-            hardware: 2,
-            ..capability
-        }),
-        Err(Error::InvalidHardware { hardware: 2 })
-    );
-    let empty = NodeTeeCapability {
-        hardware: 1,
-        ..capability
-    };
+    assert_eq!(verify(capability), Err(Error::InvalidHardware { hardware: 0 }));
+    assert_eq!(verify(NodeTeeCapability { hardware: 2, ..capability }), Err(Error::InvalidHardware { hardware: 2 }));
+    let empty = NodeTeeCapability { hardware: 1, ..capability };
     assert!(matches!(verify(empty), Err(Error::MalformedAttestation(_))));
-    let no_constraints = NodeTeeCapability {
-        attestation: &[0xa0],
-        ..empty
-    };
-    assert!(matches!(
-        verify(no_constraints),
-        Err(Error::MalformedConstraints(_))
-    ));
-    let nothing = NodeTeeCapability {
-        constraints: &[0xa0],
-        ..no_constraints
-    };
+    let no_constraints = NodeTeeCapability { attestation: &[0xa0], ..empty };
+    assert!(matches!(verify(no_constraints), Err(Error::MalformedConstraints(_))));
+    let nothing = NodeTeeCapability { constraints: &[0xa0], ..no_constraints };
     assert!(matches!(verify(nothing), Err(Error::Quote(_))));
 }
 
 #[test]
 fn published_quote_end_to_end() {
     let Some(bundle) = sgx_bundle() else { return };
-    let identity = pcs::Quote::parse(bundle.quote.as_ref().unwrap())
-        .unwrap()
-        .body
-        .identity();
-    let attestation = SgxAttestation {
-        v: 1,
-        quote: Quote {
-            ias: None,
-            pcs: Some(bundle),
-        },
-        ..Default::default()
-    };
+    let identity = pcs::Quote::parse(bundle.quote.as_ref().unwrap()).unwrap().body.identity();
+    let attestation = SgxAttestation { v: 1, quote: Quote { ias: None, pcs: Some(bundle) }, ..Default::default() };
     let rak = PublicKey::default();
-    let binding = Binding {
-        rak: &rak,
-        rek: None,
-        node_id: &rak,
-        now: SGX_NOW.into(),
-        height: 1,
-    };
+    let binding = Binding { rak: &rak, rek: None, node_id: &rak, now: SGX_NOW.into(), height: 1 };
     let verify = |c: &SgxConstraints| attestation.verify(c, &with_pcs(), &binding, &options());
-    assert!(matches!(
-        verify(&constraints(None)),
-        Err(Error::BadEnclaveIdentity { .. })
-    ));
+    assert!(matches!(verify(&constraints(None)), Err(Error::BadEnclaveIdentity { .. })));
     let mut right = constraints(None);
     right.enclaves.push(identity);
     // Whose key it is about is not known, so this is as far as it goes.
     assert_eq!(verify(&right), Err(Error::RakHashMismatch));
-    right.policy = Some(Policy {
-        ias: None,
-        pcs: Some(pcs::QuotePolicy {
-            disabled: true,
-            ..Default::default()
-        }),
-    });
+    right.policy = Some(Policy { ias: None, pcs: Some(pcs::QuotePolicy { disabled: true, ..Default::default() }) });
     assert!(matches!(verify(&right), Err(Error::Quote(_))));
 }
 

@@ -6,9 +6,7 @@ use base_codec::{Bytes, Codec, json};
 use p256::ecdsa::VerifyingKey;
 use sha2::{Digest, Sha256};
 
-use super::{
-    CollateralError, Error, QeIdentity, QuotePolicy, SgxReport, TcbInfo, TeeType, quote::verify_raw,
-};
+use super::{CollateralError, Error, QeIdentity, QuotePolicy, SgxReport, TcbInfo, TeeType, quote::verify_raw};
 use crate::{
     options::VerifyOptions,
     raw_json,
@@ -67,10 +65,7 @@ impl SignedTcbInfo {
     /// If the answer is no JSON object with these fields.
     pub fn from_answer(answer: &[u8]) -> Result<Self, PcsJson> {
         let (tcb_info, signature) = signed_fields(answer, "tcbInfo")?;
-        Ok(Self {
-            tcb_info,
-            signature,
-        })
+        Ok(Self { tcb_info, signature })
     }
 
     /// Reads the body without verifying anything.
@@ -91,10 +86,7 @@ impl SignedQeIdentity {
     /// If the answer is no JSON object with these fields.
     pub fn from_answer(answer: &[u8]) -> Result<Self, PcsJson> {
         let (enclave_identity, signature) = signed_fields(answer, "enclaveIdentity")?;
-        Ok(Self {
-            enclave_identity,
-            signature,
-        })
+        Ok(Self { enclave_identity, signature })
     }
 
     /// Reads the body without verifying anything.
@@ -112,35 +104,19 @@ fn bytes(field: &Option<Bytes>) -> &[u8] {
 }
 
 fn parse_body<T: json::FromJson>(body: &[u8]) -> Result<T, CollateralError> {
-    json::from_str(&String::from_utf8_lossy(body))
-        .map_err(|_| CollateralError::Malformed { field: "body" })
+    json::from_str(&String::from_utf8_lossy(body)).map_err(|_| CollateralError::Malformed { field: "body" })
 }
 
-fn check_signature(
-    body: &[u8],
-    signature: &str,
-    key: &VerifyingKey,
-) -> Result<(), CollateralError> {
+fn check_signature(body: &[u8], signature: &str, key: &VerifyingKey) -> Result<(), CollateralError> {
     let mut raw = [0; 64];
     hex::decode_to_slice(signature, &mut raw).map_err(|_| CollateralError::MalformedSignature)?;
-    if verify_raw(key, &Sha256::digest(body), &raw) {
-        Ok(())
-    } else {
-        Err(CollateralError::Signature)
-    }
+    if verify_raw(key, &Sha256::digest(body), &raw) { Ok(()) } else { Err(CollateralError::Signature) }
 }
 
 /// Checks what an item of collateral is for and its version.
-pub(super) fn check_kind(
-    id: &str,
-    expected: &str,
-    version: i64,
-    required: i64,
-) -> Result<(), CollateralError> {
+pub(super) fn check_kind(id: &str, expected: &str, version: i64, required: i64) -> Result<(), CollateralError> {
     if id != expected {
-        return Err(CollateralError::Identifier {
-            found: id.chars().take(80).collect(),
-        });
+        return Err(CollateralError::Identifier { found: id.chars().take(80).collect() });
     }
     if version != required {
         return Err(CollateralError::Version { found: version });
@@ -156,17 +132,14 @@ pub(super) fn check_age(
     now: UnixTime,
     policy: &QuotePolicy,
 ) -> Result<(), CollateralError> {
-    let date =
-        |text, field| time::parse_timestamp(text, "Z").ok_or(CollateralError::Malformed { field });
+    let date = |text, field| time::parse_timestamp(text, "Z").ok_or(CollateralError::Malformed { field });
     let issued = date(issue_date, "issueDate")?;
     date(next_update, "nextUpdate")?;
     if issued > now {
         return Err(CollateralError::IssuedInFuture);
     }
     if now.nanos_since(issued) > i128::from(policy.tcb_validity_period) * NANOS_PER_DAY {
-        return Err(CollateralError::Expired {
-            validity_days: policy.tcb_validity_period,
-        });
+        return Err(CollateralError::Expired { validity_days: policy.tcb_validity_period });
     }
     Ok(())
 }
@@ -174,11 +147,7 @@ pub(super) fn check_age(
 /// Checks an evaluation data number against the policy's minimum.
 pub(super) fn check_number(found: u32, policy: &QuotePolicy) -> Result<(), CollateralError> {
     let least = policy.min_tcb_evaluation_data_number;
-    if found < least {
-        Err(CollateralError::EvaluationDataNumber { found, least })
-    } else {
-        Ok(())
-    }
+    if found < least { Err(CollateralError::EvaluationDataNumber { found, least }) } else { Ok(()) }
 }
 
 /// What collateral is compared with.
@@ -210,13 +179,9 @@ pub struct TcbBundle {
 impl TcbBundle {
     /// Verifies the certificates and returns the key that signs the collateral.
     fn signing_key(&self, now: UnixTime) -> Result<VerifyingKey, Error> {
-        let chain =
-            x509::certificates_from_pem(bytes(&self.certificates)).map_err(Error::TcbChain)?;
+        let chain = x509::certificates_from_pem(bytes(&self.certificates)).map_err(Error::TcbChain)?;
         let [signer, root] = chain.as_slice() else {
-            return Err(Error::TcbChain(CertificateError::ChainLength {
-                found: chain.len(),
-                expected: 2,
-            }));
+            return Err(Error::TcbChain(CertificateError::ChainLength { found: chain.len(), expected: 2 }));
         };
         x509::verify_chain(signer, None, root, &INTEL_SGX_ROOT, now).map_err(Error::TcbChain)?;
         match signer.key() {
@@ -234,10 +199,8 @@ impl TcbBundle {
         options: &VerifyOptions,
     ) -> Result<(), Error> {
         let key = self.signing_key(now)?;
-        self.verify_qe_identity(platform, now, policy, &key)
-            .map_err(Error::QeIdentity)?;
-        self.verify_tcb_info(platform, now, policy, &key, options.lax_tcb)
-            .map_err(Error::TcbInfo)
+        self.verify_qe_identity(platform, now, policy, &key).map_err(Error::QeIdentity)?;
+        self.verify_tcb_info(platform, now, policy, &key, options.lax_tcb).map_err(Error::TcbInfo)
     }
 
     fn verify_qe_identity(
@@ -247,11 +210,7 @@ impl TcbBundle {
         policy: &QuotePolicy,
         key: &VerifyingKey,
     ) -> Result<(), CollateralError> {
-        check_signature(
-            bytes(&self.qe_identity.enclave_identity),
-            &self.qe_identity.signature,
-            key,
-        )?;
+        check_signature(bytes(&self.qe_identity.enclave_identity), &self.qe_identity.signature, key)?;
         let identity = self.qe_identity.parse_unverified()?;
         identity.validate(platform.tee_type, now, policy)?;
         identity.check_report(platform.qe_report)
@@ -265,11 +224,7 @@ impl TcbBundle {
         key: &VerifyingKey,
         lax: bool,
     ) -> Result<(), CollateralError> {
-        check_signature(
-            bytes(&self.tcb_info.tcb_info),
-            &self.tcb_info.signature,
-            key,
-        )?;
+        check_signature(bytes(&self.tcb_info.tcb_info), &self.tcb_info.signature, key)?;
         let info = self.tcb_info.parse_unverified()?;
         info.validate(platform.tee_type, now, policy)?;
         info.check_fmspc(platform.fmspc)?;

@@ -198,15 +198,11 @@ impl TcbLevel {
     /// which are the module's, count only if the second is zero.
     pub fn matches(&self, sgx_svn: &[i32; 16], tdx_svn: Option<&[u8; 16]>, pce_svn: u16) -> bool {
         let least = |list: &[TcbComponent], i: usize| list.get(i).map_or(0, |c| c.svn);
-        let sgx = sgx_svn
-            .iter()
-            .enumerate()
-            .all(|(i, svn)| *svn >= least(&self.tcb.sgxtcbcomponents, i));
+        let sgx = sgx_svn.iter().enumerate().all(|(i, svn)| *svn >= least(&self.tcb.sgxtcbcomponents, i));
         let tdx = tdx_svn.is_none_or(|versions| {
             let from = if versions[1] == 0 { 0 } else { 2 };
             let list = versions.iter().enumerate().skip(from);
-            list.into_iter()
-                .all(|(i, svn)| i32::from(*svn) >= least(&self.tcb.tdxtcbcomponents, i))
+            list.into_iter().all(|(i, svn)| i32::from(*svn) >= least(&self.tcb.tdxtcbcomponents, i))
         });
         sgx && pce_svn >= self.tcb.pcesvn && tdx
     }
@@ -228,29 +224,21 @@ impl TcbInfo {
         collateral::check_age(&self.issue_date, &self.next_update, now, policy)?;
         collateral::check_number(self.tcb_evaluation_data_number, policy)?;
         if !policy.fmspc_whitelist.is_empty() && !policy.fmspc_whitelist.contains(&self.fmspc) {
-            return Err(CollateralError::NotWhitelisted {
-                fmspc: self.fmspc.clone(),
-            });
+            return Err(CollateralError::NotWhitelisted { fmspc: self.fmspc.clone() });
         }
         if policy.fmspc_blacklist.contains(&self.fmspc) {
-            return Err(CollateralError::Blacklisted {
-                fmspc: self.fmspc.clone(),
-            });
+            return Err(CollateralError::Blacklisted { fmspc: self.fmspc.clone() });
         }
         Ok(())
     }
 
     /// Checks that the info is for that platform kind.
     pub(super) fn check_fmspc(&self, fmspc: &[u8; 6]) -> Result<(), CollateralError> {
-        let expected =
-            hex::decode(&self.fmspc).map_err(|_| CollateralError::Malformed { field: "fmspc" })?;
+        let expected = hex::decode(&self.fmspc).map_err(|_| CollateralError::Malformed { field: "fmspc" })?;
         if expected == fmspc {
             return Ok(());
         }
-        Err(CollateralError::FmspcMismatch {
-            expected: self.fmspc.clone(),
-            found: hex::encode(fmspc),
-        })
+        Err(CollateralError::FmspcMismatch { expected: self.fmspc.clone(), found: hex::encode(fmspc) })
     }
 
     /// Checks that a platform with these security versions is acceptable.
@@ -274,9 +262,7 @@ impl TcbInfo {
         }
         match level.status {
             TcbStatus::UP_TO_DATE | TcbStatus::SW_HARDENING_NEEDED => Ok(()),
-            TcbStatus::OUT_OF_DATE
-            | TcbStatus::CONFIGURATION_NEEDED
-            | TcbStatus::OUT_OF_DATE_CONFIGURATION_NEEDED
+            TcbStatus::OUT_OF_DATE | TcbStatus::CONFIGURATION_NEEDED | TcbStatus::OUT_OF_DATE_CONFIGURATION_NEEDED
                 if lax =>
             {
                 Ok(())
@@ -292,9 +278,7 @@ impl TcbInfo {
     /// Checks the TDX module, whose version is at index 1 and whose security version is at index 0. Version 0 is judged
     /// with the platform.
     fn check_tdx_module(&self, tdx_svn: Option<&[u8; 16]>) -> Result<(), CollateralError> {
-        let versions = tdx_svn.ok_or(CollateralError::LevelNotSupported {
-            what: "TDX without TDX SVN components",
-        })?;
+        let versions = tdx_svn.ok_or(CollateralError::LevelNotSupported { what: "TDX without TDX SVN components" })?;
         let [svn, version, ..] = *versions;
         if version == 0 {
             return Ok(());
@@ -305,11 +289,7 @@ impl TcbInfo {
             .iter()
             .find(|module| module.id == id)
             .ok_or(CollateralError::LevelNotSupported { what: "TDX module" })?;
-        EnclaveTcbLevel::require_up_to_date(
-            &module.tcb_levels,
-            u16::from(svn),
-            "TDX module TCB level",
-        )
+        EnclaveTcbLevel::require_up_to_date(&module.tcb_levels, u16::from(svn), "TDX module TCB level")
     }
 }
 
@@ -321,11 +301,7 @@ mod tests {
     const TDX: [u8; 16] = [1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31];
 
     fn components(svns: impl Iterator<Item = i32>) -> Vec<TcbComponent> {
-        svns.map(|svn| TcbComponent {
-            svn,
-            ..Default::default()
-        })
-        .collect()
+        svns.map(|svn| TcbComponent { svn, ..Default::default() }).collect()
     }
 
     fn level(status: TcbStatus) -> TcbLevel {
@@ -368,63 +344,29 @@ mod tests {
         let level = level(TcbStatus::UP_TO_DATE);
         let mut low = TDX;
         low[0] = 0;
-        assert!(
-            level.matches(&SGX, Some(&low), 10),
-            "index 0 is the module's"
-        );
+        assert!(level.matches(&SGX, Some(&low), 10), "index 0 is the module's");
         low[1] = 0;
-        assert!(
-            !level.matches(&SGX, Some(&low), 10),
-            "index 1 is zero, so both count"
-        );
+        assert!(!level.matches(&SGX, Some(&low), 10), "index 1 is zero, so both count");
     }
 
     #[test]
     fn statuses() {
         for &status in TcbStatus::KNOWN {
-            let info = TcbInfo {
-                id: "SGX".into(),
-                tcb_levels: vec![level(status)],
-                ..Default::default()
-            };
-            let strict = matches!(
-                status,
-                TcbStatus::UP_TO_DATE | TcbStatus::SW_HARDENING_NEEDED
-            );
-            let never = matches!(
-                status,
-                TcbStatus::REVOKED | TcbStatus::CONFIGURATION_AND_SW_HARDENING_NEEDED
-            );
-            assert_eq!(
-                info.check_level(&SGX, None, 10, false).is_ok(),
-                strict,
-                "{status}"
-            );
-            assert_eq!(
-                info.check_level(&SGX, None, 10, true).is_ok(),
-                !never,
-                "{status} lax"
-            );
+            let info = TcbInfo { id: "SGX".into(), tcb_levels: vec![level(status)], ..Default::default() };
+            let strict = matches!(status, TcbStatus::UP_TO_DATE | TcbStatus::SW_HARDENING_NEEDED);
+            let never = matches!(status, TcbStatus::REVOKED | TcbStatus::CONFIGURATION_AND_SW_HARDENING_NEEDED);
+            assert_eq!(info.check_level(&SGX, None, 10, false).is_ok(), strict, "{status}");
+            assert_eq!(info.check_level(&SGX, None, 10, true).is_ok(), !never, "{status} lax");
         }
-        let missing = TcbInfo {
-            tcb_levels: vec![level(TcbStatus::default())],
-            ..Default::default()
-        };
-        assert_eq!(
-            missing.check_level(&SGX, None, 10, true),
-            Err(CollateralError::Malformed { field: "tcbStatus" })
-        );
+        let missing = TcbInfo { tcb_levels: vec![level(TcbStatus::default())], ..Default::default() };
+        assert_eq!(missing.check_level(&SGX, None, 10, true), Err(CollateralError::Malformed { field: "tcbStatus" }));
     }
 
     #[test]
     fn tdx_modules() {
         let module = |id: &str, isvsvn, status| TdxModuleIdentity {
             id: id.into(),
-            tcb_levels: vec![EnclaveTcbLevel {
-                tcb: EnclaveTcbVersions { isvsvn },
-                status,
-                ..Default::default()
-            }],
+            tcb_levels: vec![EnclaveTcbLevel { tcb: EnclaveTcbVersions { isvsvn }, status, ..Default::default() }],
             ..Default::default()
         };
         let info = |module| TcbInfo {
@@ -441,21 +383,13 @@ mod tests {
         ));
         assert!(matches!(
             check(module("TDX_03", 2, TcbStatus::UP_TO_DATE)),
-            Err(CollateralError::LevelNotSupported {
-                what: "TDX module TCB level"
-            })
+            Err(CollateralError::LevelNotSupported { what: "TDX module TCB level" })
         ));
         assert!(matches!(
             check(module("TDX_03", 1, TcbStatus::OUT_OF_DATE)),
-            Err(CollateralError::OutOfDate {
-                kind: TcbKind::Enclave,
-                ..
-            })
+            Err(CollateralError::OutOfDate { kind: TcbKind::Enclave, .. })
         ));
         let info = info(module("TDX_03", 1, TcbStatus::UP_TO_DATE));
-        assert!(
-            info.check_level(&SGX, None, 10, false).is_err(),
-            "no TDX versions"
-        );
+        assert!(info.check_level(&SGX, None, 10, false).is_err(), "no TDX versions");
     }
 }

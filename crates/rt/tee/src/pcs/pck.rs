@@ -33,13 +33,9 @@ pub struct PckInfo {
 /// Verifies a chain of leaf, intermediate and root and reads the leaf.
 pub(super) fn verify(chain: &[Certificate], now: UnixTime) -> Result<PckInfo, Error> {
     let [leaf, intermediate, root] = chain else {
-        return Err(Error::PckChain(CertificateError::ChainLength {
-            found: chain.len(),
-            expected: 3,
-        }));
+        return Err(Error::PckChain(CertificateError::ChainLength { found: chain.len(), expected: 3 }));
     };
-    x509::verify_chain(leaf, Some(intermediate), root, &INTEL_SGX_ROOT, now)
-        .map_err(Error::PckChain)?;
+    x509::verify_chain(leaf, Some(intermediate), root, &INTEL_SGX_ROOT, now).map_err(Error::PckChain)?;
     read(leaf)
 }
 
@@ -50,30 +46,17 @@ fn read(leaf: &Certificate) -> Result<PckInfo, Error> {
     };
     let extension = leaf.extension(OID_SGX).ok_or(malformed("FMSPC"))?;
     let mut fmspc = None;
-    let mut info = PckInfo {
-        public_key: *public_key,
-        fmspc: [0; 6],
-        tcb_comp_svn: [0; 16],
-        pce_svn: 0,
-        cpu_svn: [0; 16],
-    };
-    let mut list = Der::new(extension)
-        .read(tag::SEQUENCE)
-        .ok_or(malformed("SGX extension"))?;
+    let mut info =
+        PckInfo { public_key: *public_key, fmspc: [0; 6], tcb_comp_svn: [0; 16], pce_svn: 0, cpu_svn: [0; 16] };
+    let mut list = Der::new(extension).read(tag::SEQUENCE).ok_or(malformed("SGX extension"))?;
     while !list.is_empty() {
         let (oid, mut value) = item(&mut list).ok_or(malformed("SGX extension"))?;
         match oid.strip_prefix(OID_SGX) {
             Some([ARC_FMSPC]) => {
-                let bytes = value
-                    .element(tag::OCTET_STRING)
-                    .ok_or(malformed("FMSPC"))?
-                    .content;
+                let bytes = value.element(tag::OCTET_STRING).ok_or(malformed("FMSPC"))?.content;
                 fmspc = Some(<[u8; 6]>::try_from(bytes).map_err(|_| malformed("FMSPC"))?);
             }
-            Some([ARC_TCB]) => read_tcb(
-                value.read(tag::SEQUENCE).ok_or(malformed("TCB"))?,
-                &mut info,
-            )?,
+            Some([ARC_TCB]) => read_tcb(value.read(tag::SEQUENCE).ok_or(malformed("TCB"))?, &mut info)?,
             _ => {}
         }
     }
@@ -92,23 +75,14 @@ fn read_tcb(mut list: Der<'_>, info: &mut PckInfo) -> Result<(), Error> {
         };
         match arc {
             1..=16 => {
-                let svn = value
-                    .integer()
-                    .and_then(|n| i32::try_from(n).ok())
-                    .ok_or(malformed("TCB component"))?;
+                let svn = value.integer().and_then(|n| i32::try_from(n).ok()).ok_or(malformed("TCB component"))?;
                 info.tcb_comp_svn[usize::from(arc) - 1] = svn;
             }
             17 => {
-                info.pce_svn = value
-                    .integer()
-                    .and_then(|n| u16::try_from(n).ok())
-                    .ok_or(malformed("PCESVN"))?;
+                info.pce_svn = value.integer().and_then(|n| u16::try_from(n).ok()).ok_or(malformed("PCESVN"))?;
             }
             18 => {
-                let bytes = value
-                    .element(tag::OCTET_STRING)
-                    .ok_or(malformed("CPUSVN"))?
-                    .content;
+                let bytes = value.element(tag::OCTET_STRING).ok_or(malformed("CPUSVN"))?.content;
                 for (to, from) in info.cpu_svn.iter_mut().zip(bytes) {
                     *to = *from;
                 }

@@ -66,9 +66,7 @@ impl TdxQuotePolicy {
             // Intel's modules are signed by nobody in particular: MRSIGNERSEAM is zero.
             return report.mr_signer_seam == [0; 48];
         }
-        self.allowed_tdx_modules
-            .iter()
-            .any(|module| module.matches(report))
+        self.allowed_tdx_modules.iter().any(|module| module.matches(report))
     }
 }
 
@@ -85,8 +83,7 @@ pub struct TdxModulePolicy {
 impl TdxModulePolicy {
     /// Whether the report's TDX module is this one.
     pub fn matches(&self, report: &TdReport) -> bool {
-        self.mr_seam.as_ref().is_none_or(|m| m.0 == report.mr_seam)
-            && self.mr_signer_seam.0 == report.mr_signer_seam
+        self.mr_seam.as_ref().is_none_or(|m| m.0 == report.mr_seam) && self.mr_signer_seam.0 == report.mr_signer_seam
     }
 }
 

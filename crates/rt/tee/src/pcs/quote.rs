@@ -31,9 +31,8 @@ pub(super) const DATA_PCK_CHAIN: u16 = 5;
 const DATA_QE_REPORT: u16 = 6;
 
 /// Intel's vendor identifier of quoting enclaves.
-pub(super) const INTEL_VENDOR_ID: [u8; 16] = [
-    0x93, 0x9a, 0x72, 0x33, 0xf7, 0x9c, 0x4c, 0xa9, 0x94, 0x0a, 0x0d, 0xb3, 0x95, 0x7f, 0x06, 0x07,
-];
+pub(super) const INTEL_VENDOR_ID: [u8; 16] =
+    [0x93, 0x9a, 0x72, 0x33, 0xf7, 0x9c, 0x4c, 0xa9, 0x94, 0x0a, 0x0d, 0xb3, 0x95, 0x7f, 0x06, 0x07];
 
 fn malformed(part: &'static str) -> Error {
     Error::MalformedQuote { part }
@@ -88,20 +87,10 @@ impl QuoteHeader {
         }
         let vendor: [u8; 16] = array(&raw, 12).ok_or(malformed("header"))?;
         if vendor != INTEL_VENDOR_ID {
-            return Err(Error::UnsupportedVendor {
-                vendor: hex::encode(vendor),
-            });
+            return Err(Error::UnsupportedVendor { vendor: hex::encode(vendor) });
         }
         let user_data = array(&raw, 28).ok_or(malformed("header"))?;
-        Ok(Self {
-            version,
-            tee_type,
-            attestation_key_type: half(2)?,
-            qe_svn,
-            pce_svn,
-            user_data,
-            raw,
-        })
+        Ok(Self { version, tee_type, attestation_key_type: half(2)?, qe_svn, pce_svn, user_data, raw })
     }
 }
 
@@ -143,9 +132,7 @@ impl CertificationData {
                 };
                 read().ok_or(malformed("PPID certification data"))
             }
-            DATA_PCK_CHAIN => x509::certificates_from_pem(data)
-                .map(Self::PckChain)
-                .map_err(Error::PckChain),
+            DATA_PCK_CHAIN => x509::certificates_from_pem(data).map(Self::PckChain).map_err(Error::PckChain),
             _ => Err(Error::UnsupportedCertificationData { data_type }),
         }
     }
@@ -195,10 +182,7 @@ impl EcdsaSignature {
         let qe_report = Box::new(SgxReport::parse(qe_report)?);
         let qe_report_signature = r.array().ok_or(malformed("QE report signature"))?;
         let size = r.u16().ok_or(malformed("authentication data size"))?;
-        let authentication_data = r
-            .take(usize::from(size))
-            .ok_or(malformed("authentication data"))?
-            .to_vec();
+        let authentication_data = r.take(usize::from(size)).ok_or(malformed("authentication data"))?.to_vec();
         let data_type = r.u16().ok_or(malformed("certification data type"))?;
         let size = r.length().ok_or(malformed("certification data size"))?;
         let data = r.take(size).ok_or(malformed("certification data"))?;
@@ -233,17 +217,10 @@ impl EcdsaSignature {
         options: &VerifyOptions,
     ) -> Result<(), Error> {
         let pck = self.verify_pck(now)?;
-        if !verify_raw(
-            &pck.public_key,
-            &Sha256::digest(self.qe_report.raw()),
-            &self.qe_report_signature,
-        ) {
+        if !verify_raw(&pck.public_key, &Sha256::digest(self.qe_report.raw()), &self.qe_report_signature) {
             return Err(Error::QeReportSignature);
         }
-        let bound = Sha256::new()
-            .chain_update(self.attestation_key)
-            .chain_update(&self.authentication_data)
-            .finalize();
+        let bound = Sha256::new().chain_update(self.attestation_key).chain_update(&self.authentication_data).finalize();
         let (binding, zeros) = self.qe_report.report_data.split_at(32);
         if binding != bound.as_slice() || zeros.iter().any(|b| *b != 0) {
             return Err(Error::QeReportData);
@@ -259,16 +236,12 @@ impl EcdsaSignature {
             pce_svn: pck.pce_svn,
             qe_report: &self.qe_report,
         };
-        tcb.ok_or(Error::MissingTcb)?
-            .verify(&platform, now, policy, options)?;
+        tcb.ok_or(Error::MissingTcb)?.verify(&platform, now, policy, options)?;
 
         let mut point = [4; 65];
         point[1..].copy_from_slice(&self.attestation_key);
         let key = VerifyingKey::from_sec1_bytes(&point).map_err(|_| Error::AttestationKey)?;
-        let digest = Sha256::new()
-            .chain_update(quote.header.raw)
-            .chain_update(quote.body.raw())
-            .finalize();
+        let digest = Sha256::new().chain_update(quote.header.raw).chain_update(quote.body.raw()).finalize();
         if !verify_raw(&key, &digest, &self.signature) {
             return Err(Error::QuoteSignature);
         }
@@ -300,11 +273,7 @@ impl Quote {
     /// If the bytes are not exactly one quote of a supported kind.
     pub fn parse(data: &[u8]) -> Result<Self, Error> {
         let (quote, len) = Self::parse_prefix(data)?;
-        if len == data.len() {
-            Ok(quote)
-        } else {
-            Err(Error::TrailingData)
-        }
+        if len == data.len() { Ok(quote) } else { Err(Error::TrailingData) }
     }
 
     /// Reads the quote at the start of `data`; also returns its length.
@@ -313,9 +282,7 @@ impl Quote {
     ///
     /// As [`parse`](Self::parse), but for what follows.
     pub fn parse_prefix(data: &[u8]) -> Result<(Self, usize), Error> {
-        if data.len() < HEADER_LEN + SGX_REPORT_LEN + SIGNATURE_SIZE_LEN
-            || data.len() > MAX_QUOTE_SIZE
-        {
+        if data.len() < HEADER_LEN + SGX_REPORT_LEN + SIGNATURE_SIZE_LEN || data.len() > MAX_QUOTE_SIZE {
             return Err(malformed("length"));
         }
         let mut r = Reader(data);
@@ -333,19 +300,10 @@ impl Quote {
         let size = r.length().ok_or(malformed("signature size"))?;
         let signature = r.take(size).ok_or(malformed("signature"))?;
         if header.attestation_key_type != KEY_TYPE_ECDSA_P256 {
-            return Err(Error::UnsupportedKeyType {
-                key_type: header.attestation_key_type,
-            });
+            return Err(Error::UnsupportedKeyType { key_type: header.attestation_key_type });
         }
         let signature = EcdsaSignature::parse(header.version, signature)?;
-        Ok((
-            Self {
-                header,
-                body,
-                signature,
-            },
-            data.len() - r.0.len(),
-        ))
+        Ok((Self { header, body, signature }, data.len() - r.0.len()))
     }
 
     /// Verifies the quote under a policy (without one, [`QuotePolicy::builtin`]) with its collateral.
@@ -392,10 +350,7 @@ impl Quote {
         if !options.skip_pcs_verify {
             self.signature.verify(self, now, tcb, policy, options)?;
         }
-        Ok(VerifiedQuote {
-            report_data: *self.body.report_data(),
-            identity: self.body.identity(),
-        })
+        Ok(VerifiedQuote { report_data: *self.body.report_data(), identity: self.body.identity() })
     }
 }
 
@@ -423,11 +378,6 @@ impl QuoteBundle {
         now: UnixTime,
         options: &VerifyOptions,
     ) -> Result<VerifiedQuote, Error> {
-        Quote::parse(self.quote.as_ref().map_or(&[], |b| b.as_slice()))?.verify(
-            policy,
-            now,
-            Some(&self.tcb),
-            options,
-        )
+        Quote::parse(self.quote.as_ref().map_or(&[], |b| b.as_slice()))?.verify(policy, now, Some(&self.tcb), options)
     }
 }

@@ -52,8 +52,7 @@ impl SgxReport {
     ///
     /// If there are fewer than 384 bytes.
     pub fn parse(data: &[u8]) -> Result<Self, Error> {
-        let raw: [u8; SGX_REPORT_LEN] =
-            array(data, 0).ok_or(Error::MalformedQuote { part: "report" })?;
+        let raw: [u8; SGX_REPORT_LEN] = array(data, 0).ok_or(Error::MalformedQuote { part: "report" })?;
         let read = || {
             Some(Self {
                 cpu_svn: array(&raw, 0)?,
@@ -83,10 +82,7 @@ impl SgxReport {
 
     /// MRENCLAVE and MRSIGNER.
     pub fn identity(&self) -> EnclaveIdentity {
-        EnclaveIdentity {
-            mr_enclave: self.mr_enclave,
-            mr_signer: self.mr_signer,
-        }
+        EnclaveIdentity { mr_enclave: self.mr_enclave, mr_signer: self.mr_signer }
     }
 }
 
@@ -105,8 +101,7 @@ impl TdAttributes {
     pub const KL: Self = Self(1 << 31);
     /// The TD may use performance monitoring.
     pub const PERFMON: Self = Self(1 << 63);
-    const DEFINED: u64 =
-        Self::DEBUG.0 | Self::SEPT_VE_DISABLE.0 | Self::PKS.0 | Self::KL.0 | Self::PERFMON.0;
+    const DEFINED: u64 = Self::DEBUG.0 | Self::SEPT_VE_DISABLE.0 | Self::PKS.0 | Self::KL.0 | Self::PERFMON.0;
 
     /// The attributes of these bits, unless an undefined one is set.
     pub fn from_bits(bits: u64) -> Option<Self> {
@@ -171,9 +166,7 @@ impl TdReport {
     pub fn parse(data: &[u8]) -> Result<Self, Error> {
         let malformed = |part| Error::MalformedQuote { part };
         let raw: [u8; TD_REPORT_LEN] = array(data, 0).ok_or(malformed("TD report"))?;
-        let attributes = le_u64(&raw, 120)
-            .and_then(TdAttributes::from_bits)
-            .ok_or(malformed("TD attributes"))?;
+        let attributes = le_u64(&raw, 120).and_then(TdAttributes::from_bits).ok_or(malformed("TD attributes"))?;
         let read = || {
             Some(Self {
                 tee_tcb_svn: array(&raw, 0)?,
@@ -186,12 +179,7 @@ impl TdReport {
                 mr_config_id: array(&raw, 184)?,
                 mr_owner: array(&raw, 232)?,
                 mr_owner_config: array(&raw, 280)?,
-                rtmr: [
-                    array(&raw, 328)?,
-                    array(&raw, 376)?,
-                    array(&raw, 424)?,
-                    array(&raw, 472)?,
-                ],
+                rtmr: [array(&raw, 328)?, array(&raw, 376)?, array(&raw, 424)?, array(&raw, 472)?],
                 report_data: array(&raw, 520)?,
                 raw,
             })
@@ -218,14 +206,8 @@ impl TdReport {
 
 /// The enclave identity of a TD with these measurements.
 pub fn td_enclave_identity(mr_td: &[u8; 48], rtmr: &[[u8; 48]; 4]) -> EnclaveIdentity {
-    let digest = tuple_hash256(
-        TD_IDENTITY_CONTEXT,
-        &[mr_td, &rtmr[0], &rtmr[1], &rtmr[2], &rtmr[3]],
-    );
-    EnclaveIdentity {
-        mr_enclave: MrEnclave::new(digest),
-        mr_signer: MrSigner::default(),
-    }
+    let digest = tuple_hash256(TD_IDENTITY_CONTEXT, &[mr_td, &rtmr[0], &rtmr[1], &rtmr[2], &rtmr[3]]);
+    EnclaveIdentity { mr_enclave: MrEnclave::new(digest), mr_signer: MrSigner::default() }
 }
 
 /// The report that a quote is about.
@@ -269,9 +251,7 @@ mod tests {
 
     #[test]
     fn td_attributes() {
-        let a = TdAttributes::DEBUG
-            .union(TdAttributes::SEPT_VE_DISABLE)
-            .union(TdAttributes::PKS);
+        let a = TdAttributes::DEBUG.union(TdAttributes::SEPT_VE_DISABLE).union(TdAttributes::PKS);
         assert!(a.contains(TdAttributes::DEBUG));
         assert!(a.contains(TdAttributes::SEPT_VE_DISABLE));
         assert!(a.contains(TdAttributes::PKS));
@@ -288,11 +268,6 @@ mod tests {
         let mut raw = [0; TD_REPORT_LEN];
         assert!(TdReport::parse(&raw).is_ok());
         raw[127] = 1;
-        assert_eq!(
-            TdReport::parse(&raw),
-            Err(Error::MalformedQuote {
-                part: "TD attributes"
-            })
-        );
+        assert_eq!(TdReport::parse(&raw), Err(Error::MalformedQuote { part: "TD attributes" }));
     }
 }

@@ -8,8 +8,7 @@ use crate::{
     identity::TEST_MR_SIGNER,
     options::VerifyOptions,
     testdata::{
-        self, CERTS, OLD_TDX_NOW, PCS, SGX_NOW, TDX_NOW, old_tdx_bundle, options, read, sgx_bundle,
-        tdx_bundle,
+        self, CERTS, OLD_TDX_NOW, PCS, SGX_NOW, TDX_NOW, old_tdx_bundle, options, read, sgx_bundle, tdx_bundle,
     },
     time::UnixTime,
 };
@@ -18,70 +17,40 @@ fn quote(bundle: &QuoteBundle) -> Quote {
     Quote::parse(bundle.quote.as_ref().unwrap()).unwrap()
 }
 
-fn verify(
-    bundle: &QuoteBundle,
-    policy: Option<&QuotePolicy>,
-    now: i64,
-) -> Result<crate::VerifiedQuote, Error> {
+fn verify(bundle: &QuoteBundle, policy: Option<&QuotePolicy>, now: i64) -> Result<crate::VerifiedQuote, Error> {
     bundle.verify(policy, now.into(), &options())
 }
 
 fn days(tcb_validity_period: u16) -> QuotePolicy {
-    QuotePolicy {
-        tcb_validity_period,
-        ..Default::default()
-    }
+    QuotePolicy { tcb_validity_period, ..Default::default() }
 }
 
 fn tdx_policy() -> QuotePolicy {
-    QuotePolicy {
-        tdx: Some(TdxQuotePolicy::default()),
-        ..QuotePolicy::builtin()
-    }
+    QuotePolicy { tdx: Some(TdxQuotePolicy::default()), ..QuotePolicy::builtin() }
 }
 
 #[test]
 fn sgx_quote_fields() {
     let Some(bundle) = sgx_bundle() else { return };
     let quote = quote(&bundle);
-    assert_eq!(
-        (
-            quote.header.version,
-            quote.header.qe_svn,
-            quote.header.pce_svn
-        ),
-        (3, 9, 13)
-    );
+    assert_eq!((quote.header.version, quote.header.qe_svn, quote.header.pce_svn), (3, 9, 13));
     assert_eq!(quote.header.tee_type, TeeType::Sgx);
-    let ReportBody::Sgx(report) = &quote.body else {
-        panic!("not an SGX report")
-    };
+    let ReportBody::Sgx(report) = &quote.body else { panic!("not an SGX report") };
     assert_eq!(report.cpu_svn[..7], [8, 9, 14, 13, 255, 255, 1]);
     assert_eq!((report.misc_select, report.flags, report.xfrm), (0, 5, 3));
-    assert_eq!(
-        report.mr_enclave.to_string(),
-        "68823bc62f409ee33a32ea270cfe45d4b19a6fb3c8570d7bc186cbe062398e8f"
-    );
+    assert_eq!(report.mr_enclave.to_string(), "68823bc62f409ee33a32ea270cfe45d4b19a6fb3c8570d7bc186cbe062398e8f");
     assert_eq!(report.mr_signer, TEST_MR_SIGNER);
     assert_eq!((report.isv_prod_id, report.isv_svn), (0, 0));
     assert_eq!(report.report_data[..4], [2, 106, 105, 206]);
     let qe = &quote.signature.qe_report;
     assert_eq!((qe.misc_select, qe.flags, qe.xfrm), (0, 0x15, 231));
-    let CertificationData::PckChain(chain) = &quote.signature.certification_data else {
-        panic!("no chain")
-    };
+    let CertificationData::PckChain(chain) = &quote.signature.certification_data else { panic!("no chain") };
     assert_eq!(chain.len(), 3);
     let pck = quote.signature.verify_pck(SGX_NOW.into()).unwrap();
     assert_eq!(pck.fmspc, [0, 0x60, 0x6a, 0, 0, 0]);
     assert_eq!(pck.pce_svn, 13);
-    assert_eq!(
-        pck.tcb_comp_svn,
-        [7, 9, 3, 3, 255, 255, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0]
-    );
-    assert_eq!(
-        pck.cpu_svn,
-        [7, 9, 3, 3, 255, 255, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0]
-    );
+    assert_eq!(pck.tcb_comp_svn, [7, 9, 3, 3, 255, 255, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
+    assert_eq!(pck.cpu_svn, [7, 9, 3, 3, 255, 255, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
 }
 
 #[test]
@@ -99,13 +68,8 @@ fn sgx_quote_times() {
     assert!(verify(&bundle, None, 1_891_163_522).is_err_and(|e| expired(&e)));
     assert!(!verify(&bundle, None, 1_891_163_521).is_err_and(|e| expired(&e)));
     assert!(verify(&bundle, None, 1_670_238_720).is_err_and(|e| expired(&e)));
-    assert_eq!(
-        verify(&bundle, None, 1_671_194_735),
-        Err(Error::QeIdentity(CollateralError::IssuedInFuture))
-    );
-    let too_old = Err(Error::QeIdentity(CollateralError::Expired {
-        validity_days: 30,
-    }));
+    assert_eq!(verify(&bundle, None, 1_671_194_735), Err(Error::QeIdentity(CollateralError::IssuedInFuture)));
+    let too_old = Err(Error::QeIdentity(CollateralError::Expired { validity_days: 30 }));
     assert_eq!(verify(&bundle, None, 1_673_786_737), too_old);
     assert!(verify(&bundle, Some(&days(90)), 1_673_786_737).is_ok());
 
@@ -120,72 +84,34 @@ fn sgx_quote_times() {
 fn sgx_quote_policies() {
     let Some(bundle) = sgx_bundle() else { return };
     let check = |policy: QuotePolicy| verify(&bundle, Some(&policy), SGX_NOW);
-    let number = QuotePolicy {
-        min_tcb_evaluation_data_number: 100,
-        ..days(30)
-    };
-    assert!(matches!(
-        check(number),
-        Err(Error::QeIdentity(CollateralError::EvaluationDataNumber {
-            least: 100,
-            ..
-        }))
-    ));
+    let number = QuotePolicy { min_tcb_evaluation_data_number: 100, ..days(30) };
+    assert!(matches!(check(number), Err(Error::QeIdentity(CollateralError::EvaluationDataNumber { least: 100, .. }))));
     let list = |fmspc: &str| vec![fmspc.to_owned()];
     assert!(check(days(90)).is_ok());
-    assert!(
-        check(QuotePolicy {
-            fmspc_whitelist: list("00606A000000"),
-            ..days(90)
-        })
-        .is_ok()
-    );
+    assert!(check(QuotePolicy { fmspc_whitelist: list("00606A000000"), ..days(90) }).is_ok());
     assert!(matches!(
-        check(QuotePolicy {
-            fmspc_whitelist: list("00606A000001"),
-            ..days(90)
-        }),
+        check(QuotePolicy { fmspc_whitelist: list("00606A000001"), ..days(90) }),
         Err(Error::TcbInfo(CollateralError::NotWhitelisted { .. }))
     ));
     assert!(
         matches!(
-            check(QuotePolicy {
-                fmspc_whitelist: list("00606a000000"),
-                ..days(90)
-            }),
+            check(QuotePolicy { fmspc_whitelist: list("00606a000000"), ..days(90) }),
             Err(Error::TcbInfo(CollateralError::NotWhitelisted { .. })),
         ),
         "compared as text"
     );
     assert!(matches!(
-        check(QuotePolicy {
-            fmspc_blacklist: list("00606A000000"),
-            ..days(90)
-        }),
+        check(QuotePolicy { fmspc_blacklist: list("00606A000000"), ..days(90) }),
         Err(Error::TcbInfo(CollateralError::Blacklisted { .. }))
     ));
-    assert!(
-        check(QuotePolicy {
-            fmspc_blacklist: list("00606A000001"),
-            ..days(90)
-        })
-        .is_ok()
-    );
-    assert_eq!(
-        check(QuotePolicy {
-            disabled: true,
-            ..days(90)
-        }),
-        Err(Error::Disabled)
-    );
+    assert!(check(QuotePolicy { fmspc_blacklist: list("00606A000001"), ..days(90) }).is_ok());
+    assert_eq!(check(QuotePolicy { disabled: true, ..days(90) }), Err(Error::Disabled));
 }
 
 #[test]
 fn sgx_quote_collateral() {
     let Some(bundle) = sgx_bundle() else { return };
-    let Some([bad_certs]) = read([&format!(
-        "{PCS}/tcb_info_v3_fmspc_00606A000000_certs_bad.pem"
-    )]) else {
+    let Some([bad_certs]) = read([&format!("{PCS}/tcb_info_v3_fmspc_00606A000000_certs_bad.pem")]) else {
         return;
     };
     let check = |change: &dyn Fn(&mut TcbBundle)| {
@@ -195,10 +121,7 @@ fn sgx_quote_collateral() {
     };
     assert_eq!(
         check(&|tcb| tcb.certificates = None),
-        Err(Error::TcbChain(crate::CertificateError::ChainLength {
-            found: 0,
-            expected: 2
-        }))
+        Err(Error::TcbChain(crate::CertificateError::ChainLength { found: 0, expected: 2 }))
     );
     assert_eq!(
         check(&|tcb| tcb.certificates = Some(Bytes(bad_certs.clone()))),
@@ -219,22 +142,14 @@ fn sgx_quote_collateral() {
     assert!(check(&|tcb| tcb.tcb_info.signature = tcb.tcb_info.signature.to_uppercase()).is_ok());
     assert!(check(&|tcb| tcb.certificates.as_mut().unwrap().extend(b"\nafterwards")).is_ok());
     let quote = quote(&bundle);
-    assert_eq!(
-        quote.verify(None, SGX_NOW.into(), None, &options()),
-        Err(Error::MissingTcb)
-    );
+    assert_eq!(quote.verify(None, SGX_NOW.into(), None, &options()), Err(Error::MissingTcb));
 
     // Collateral for another kind of TEE.
     let Some(tdx) = tdx_bundle() else { return };
-    let other = QuoteBundle {
-        quote: bundle.quote.clone(),
-        tcb: tdx.tcb,
-    };
+    let other = QuoteBundle { quote: bundle.quote.clone(), tcb: tdx.tcb };
     assert_eq!(
         verify(&other, Some(&tdx_policy()), TDX_NOW),
-        Err(Error::QeIdentity(CollateralError::Identifier {
-            found: "TD_QE".into()
-        }))
+        Err(Error::QeIdentity(CollateralError::Identifier { found: "TD_QE".into() }))
     );
 }
 
@@ -242,26 +157,14 @@ fn sgx_quote_collateral() {
 fn debug_options() {
     let Some(bundle) = sgx_bundle() else { return };
     let with = |options: VerifyOptions| bundle.verify(None, SGX_NOW.into(), &options);
-    assert_eq!(
-        with(VerifyOptions::default()),
-        Err(Error::BlacklistedSigner)
-    );
-    let debug = VerifyOptions {
-        allow_debug_enclaves: true,
-        ..options()
-    };
+    assert_eq!(with(VerifyOptions::default()), Err(Error::BlacklistedSigner));
+    let debug = VerifyOptions { allow_debug_enclaves: true, ..options() };
     assert_eq!(with(debug), Err(Error::DebugMismatch { debug: false }));
     let mut broken = bundle.clone();
     broken.tcb = TcbBundle::default();
     assert!(broken.verify(None, 0.into(), &options()).is_err());
-    let skip = VerifyOptions {
-        skip_pcs_verify: true,
-        ..options()
-    };
-    assert!(
-        broken.verify(None, 0.into(), &skip).is_ok(),
-        "nothing is verified"
-    );
+    let skip = VerifyOptions { skip_pcs_verify: true, ..options() };
+    assert!(broken.verify(None, 0.into(), &skip).is_ok(), "nothing is verified");
 }
 
 #[test]
@@ -289,14 +192,8 @@ fn host_collateral_is_complete() {
     let parsed = bundle.tcb.tcb_info.parse_unverified().unwrap();
     assert_eq!(parsed.fmspc, "00606A000000");
     assert!(bundle.tcb.qe_identity.parse_unverified().is_ok());
-    let issued = crate::time::parse_timestamp(&parsed.issue_date, "Z")
-        .unwrap()
-        .seconds();
-    assert!(
-        verify(&bundle, None, issued + 86_400).is_ok(),
-        "{:?}",
-        verify(&bundle, None, issued + 86_400)
-    );
+    let issued = crate::time::parse_timestamp(&parsed.issue_date, "Z").unwrap().seconds();
+    assert!(verify(&bundle, None, issued + 86_400).is_ok(), "{:?}", verify(&bundle, None, issued + 86_400));
 }
 
 #[test]
@@ -305,48 +202,28 @@ fn quote_with_platform_identifier() {
         return;
     };
     let quote = Quote::parse(&raw).unwrap();
-    assert_eq!(
-        (
-            quote.header.version,
-            quote.header.qe_svn,
-            quote.header.pce_svn
-        ),
-        (3, 7, 12)
-    );
+    assert_eq!((quote.header.version, quote.header.qe_svn, quote.header.pce_svn), (3, 7, 12));
     assert_eq!(
         quote.body.identity().to_string(),
         "9479d8eddfd7b1b700319419551dc340f688c2ef519a5e18657ecf32981dbd9e\
          4025dab7ebda1fbecc4e3637606e021214d0f41c6d0422fd378b2a8b88818459"
     );
-    let CertificationData::Ppid {
-        data_type: 3,
-        ppid,
-        cpu_svn,
-        pce_svn: 12,
-        pce_id: 0,
-    } = &quote.signature.certification_data
+    let CertificationData::Ppid { data_type: 3, ppid, cpu_svn, pce_svn: 12, pce_id: 0 } =
+        &quote.signature.certification_data
     else {
         panic!("unexpected certification data");
     };
     assert_eq!((ppid[0], ppid[383]), (170, 192));
     assert_eq!(cpu_svn[..7], [5, 5, 12, 12, 255, 255, 1]);
-    assert_eq!(
-        quote.verify(None, SGX_NOW.into(), None, &options()),
-        Err(Error::NoPckChain)
-    );
+    assert_eq!(quote.verify(None, SGX_NOW.into(), None, &options()), Err(Error::NoPckChain));
 }
 
 #[test]
 fn tdx_quote() {
     let Some(bundle) = tdx_bundle() else { return };
     let parsed = quote(&bundle);
-    assert_eq!(
-        (parsed.header.version, parsed.header.tee_type),
-        (4, TeeType::Tdx)
-    );
-    let ReportBody::Tdx(report) = &parsed.body else {
-        panic!("not a TD report")
-    };
+    assert_eq!((parsed.header.version, parsed.header.tee_type), (4, TeeType::Tdx));
+    let ReportBody::Tdx(report) = &parsed.body else { panic!("not a TD report") };
     assert_eq!(report.td_attributes, TdAttributes::SEPT_VE_DISABLE);
 
     let good = verify(&bundle, Some(&tdx_policy()), TDX_NOW).unwrap();
@@ -355,43 +232,19 @@ fn tdx_quote() {
         good.identity.mr_enclave.to_string(),
         "63d522d975f7de879a8f3368b4f32dd1e8db635f5a24b651ce8ff81705028813"
     );
-    assert_eq!(
-        verify(&bundle, None, TDX_NOW),
-        Err(Error::TeeTypeNotAllowed)
-    );
+    assert_eq!(verify(&bundle, None, TDX_NOW), Err(Error::TeeTypeNotAllowed));
 
     let modules = |list: Vec<TdxModulePolicy>| {
-        let tdx = Some(TdxQuotePolicy {
-            allowed_tdx_modules: list,
-        });
-        verify(
-            &bundle,
-            Some(&QuotePolicy {
-                tdx,
-                ..QuotePolicy::builtin()
-            }),
-            TDX_NOW,
-        )
+        let tdx = Some(TdxQuotePolicy { allowed_tdx_modules: list });
+        verify(&bundle, Some(&QuotePolicy { tdx, ..QuotePolicy::builtin() }), TDX_NOW)
     };
     let mut signer = Measurement::default();
     signer.0[0] = 1;
-    let other_signer = TdxModulePolicy {
-        mr_seam: None,
-        mr_signer_seam: signer,
-    };
-    assert_eq!(
-        modules(vec![other_signer.clone()]),
-        Err(Error::TdxModuleNotAllowed)
-    );
-    let this = TdxModulePolicy {
-        mr_seam: Some(Measurement(report.mr_seam)),
-        mr_signer_seam: Default::default(),
-    };
+    let other_signer = TdxModulePolicy { mr_seam: None, mr_signer_seam: signer };
+    assert_eq!(modules(vec![other_signer.clone()]), Err(Error::TdxModuleNotAllowed));
+    let this = TdxModulePolicy { mr_seam: Some(Measurement(report.mr_seam)), mr_signer_seam: Default::default() };
     assert!(modules(vec![other_signer, this]).is_ok());
-    let other = TdxModulePolicy {
-        mr_seam: Some(signer),
-        mr_signer_seam: Default::default(),
-    };
+    let other = TdxModulePolicy { mr_seam: Some(signer), mr_signer_seam: Default::default() };
     assert_eq!(modules(vec![other]), Err(Error::TdxModuleNotAllowed));
     assert!(modules(vec![TdxModulePolicy::default()]).is_ok());
 }
@@ -402,10 +255,7 @@ fn tdx_quote_of_old_platform() {
         return;
     };
     let error = Error::TcbInfo(CollateralError::LevelNotSupported { what: "TCB level" });
-    assert_eq!(
-        verify(&bundle, Some(&tdx_policy()), OLD_TDX_NOW),
-        Err(error)
-    );
+    assert_eq!(verify(&bundle, Some(&tdx_policy()), OLD_TDX_NOW), Err(error));
 }
 
 #[test]
@@ -429,16 +279,9 @@ fn mock_quotes() {
     let mock = Quote::parse(&mock_quote(quote(&bundle).body.raw()).unwrap()).unwrap();
     assert_eq!(mock.body, quote(&bundle).body);
     assert!(mock.signature.verify_pck(SGX_NOW.into()).is_ok());
-    let verify =
-        |options: &VerifyOptions| mock.verify(None, SGX_NOW.into(), Some(&bundle.tcb), options);
+    let verify = |options: &VerifyOptions| mock.verify(None, SGX_NOW.into(), Some(&bundle.tcb), options);
     assert_eq!(verify(&options()), Err(Error::QeReportSignature));
-    assert!(
-        verify(&VerifyOptions {
-            skip_pcs_verify: true,
-            ..options()
-        })
-        .is_ok()
-    );
+    assert!(verify(&VerifyOptions { skip_pcs_verify: true, ..options() }).is_ok());
 }
 
 #[test]
@@ -448,21 +291,11 @@ fn quote_policy_forms() {
     assert_eq!(policy.fmspc_whitelist, ["000000000000", "00606A000000"]);
     assert_eq!(policy.tdx, Some(TdxQuotePolicy::default()));
     assert_eq!(json::to_string(&policy), text);
-    let module = TdxModulePolicy {
-        mr_seam: Some(Measurement([7; 48])),
-        mr_signer_seam: Measurement::default(),
-    };
-    let policy = QuotePolicy {
-        tdx: Some(TdxQuotePolicy {
-            allowed_tdx_modules: vec![module],
-        }),
-        ..QuotePolicy::builtin()
-    };
+    let module = TdxModulePolicy { mr_seam: Some(Measurement([7; 48])), mr_signer_seam: Measurement::default() };
+    let policy =
+        QuotePolicy { tdx: Some(TdxQuotePolicy { allowed_tdx_modules: vec![module] }), ..QuotePolicy::builtin() };
     assert_eq!(cbor::from_slice(&cbor::to_vec(&policy)), Ok(policy.clone()));
-    assert_eq!(
-        json::from_str::<QuotePolicy>(&json::to_string(&policy)),
-        Ok(policy)
-    );
+    assert_eq!(json::from_str::<QuotePolicy>(&json::to_string(&policy)), Ok(policy));
     assert_eq!(
         hex::encode(cbor::to_vec(&days(30))),
         concat!(
@@ -478,10 +311,7 @@ fn quote_policy_forms() {
     // Measurements of another length are cut or filled.
     let short: Measurement = cbor::from_slice(&[0x41, 9]).unwrap();
     assert_eq!((short.0[0], short.0[1]), (9, 0));
-    assert_eq!(
-        json::from_str::<Measurement>("[1,2]").map(|m| m.0[..3].to_vec()),
-        Ok(vec![1, 2, 0])
-    );
+    assert_eq!(json::from_str::<Measurement>("[1,2]").map(|m| m.0[..3].to_vec()), Ok(vec![1, 2, 0]));
     assert!(json::from_str::<Measurement>("[256]").is_err());
 }
 

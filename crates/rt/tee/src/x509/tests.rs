@@ -21,14 +21,8 @@ fn verify(leaf: &Certificate, middle: &Certificate) -> Result<(), CertificateErr
 fn pinned_roots() {
     let digest = |c: &Certificate| hex::encode(Sha256::digest(c.der()));
     // Fingerprints that Intel publishes for its two roots.
-    assert_eq!(
-        digest(&INTEL_SGX_ROOT),
-        "44a0196b2b99f889b8e149e95b807a350e7424964399e885a7cbb8ccfab674d3"
-    );
-    assert_eq!(
-        digest(&INTEL_IAS_ROOT),
-        "7b42e41ec43b91db834a065de4f98a13c44d695570e839cfa8921e584e40735d"
-    );
+    assert_eq!(digest(&INTEL_SGX_ROOT), "44a0196b2b99f889b8e149e95b807a350e7424964399e885a7cbb8ccfab674d3");
+    assert_eq!(digest(&INTEL_IAS_ROOT), "7b42e41ec43b91db834a065de4f98a13c44d695570e839cfa8921e584e40735d");
     for root in [&*INTEL_SGX_ROOT, &*INTEL_IAS_ROOT] {
         assert!(root.is_signed_by(root));
         assert_eq!(root.issuer, root.subject);
@@ -40,15 +34,9 @@ fn pinned_roots() {
 #[test]
 fn genuine_chain() {
     let list = chain();
-    let [leaf, middle, root] = list.as_slice() else {
-        panic!("three certificates")
-    };
+    let [leaf, middle, root] = list.as_slice() else { panic!("three certificates") };
     assert_eq!(verify(leaf, middle), Ok(()));
-    assert_eq!(
-        verify(middle, leaf),
-        Ok(()),
-        "the intermediate itself chains directly"
-    );
+    assert_eq!(verify(middle, leaf), Ok(()), "the intermediate itself chains directly");
     assert_eq!(verify(leaf, leaf), Err(CertificateError::UnknownAuthority));
     assert_eq!(verify(leaf, root), Err(CertificateError::UnknownAuthority));
     let other_root = verify_chain(leaf, Some(middle), middle, &INTEL_SGX_ROOT, NOW.into());
@@ -66,15 +54,7 @@ fn leaf_may_not_sign() {
     assert!(!list[0].may_sign_certificates());
     assert_eq!(list[0].basic, Some((false, None)));
     assert!(matches!(
-        list[0].check_parent(
-            &Certificate {
-                issuer: list[0].subject.clone(),
-                ..list[1].clone()
-            },
-            0,
-            false,
-            NOW.into()
-        ),
+        list[0].check_parent(&Certificate { issuer: list[0].subject.clone(), ..list[1].clone() }, 0, false, NOW.into()),
         Err(CertificateError::NotAcceptable { .. })
     ));
 }
@@ -82,16 +62,10 @@ fn leaf_may_not_sign() {
 #[test]
 fn validity_ends_are_inclusive() {
     let leaf = &chain()[0];
-    assert_eq!(
-        (leaf.not_before.seconds(), leaf.not_after.seconds()),
-        (1_670_238_721, 1_891_163_521)
-    );
+    assert_eq!((leaf.not_before.seconds(), leaf.not_after.seconds()), (1_670_238_721, 1_891_163_521));
     assert!(leaf.check(leaf.not_before, 0).is_ok());
     assert!(leaf.check(leaf.not_after, 0).is_ok());
-    assert!(
-        leaf.check(UnixTime::new(1_670_238_720, 999_999_999), 0)
-            .is_err()
-    );
+    assert!(leaf.check(UnixTime::new(1_670_238_720, 999_999_999), 0).is_err());
     assert!(leaf.check(UnixTime::new(1_891_163_521, 1), 0).is_err());
 }
 
@@ -120,16 +94,7 @@ fn with_signature(content: &[u8], after: &[u8]) -> Vec<u8> {
     let mut outer = Der::new(leaf.der()).read(tag::SEQUENCE).unwrap();
     let signed = outer.any().unwrap();
     let algorithm = outer.any().unwrap();
-    wrap(
-        tag::SEQUENCE,
-        &[
-            signed.full,
-            algorithm.full,
-            &wrap(tag::BIT_STRING, content),
-            after,
-        ]
-        .concat(),
-    )
+    wrap(tag::SEQUENCE, &[signed.full, algorithm.full, &wrap(tag::BIT_STRING, content), after].concat())
 }
 
 #[test]
@@ -140,15 +105,8 @@ fn changes_outside_the_signed_part() {
     let verdict = |der: Vec<u8>| Certificate::from_der(&der).and_then(|c| verify(&c, &list[1]));
     assert_eq!(with_signature(&plain, b""), list[0].der());
     assert_eq!(verdict(with_signature(&plain, b"")), Ok(()));
-    assert_eq!(
-        verdict(with_signature(&plain, b"anything")),
-        Ok(()),
-        "not looked at"
-    );
-    assert!(
-        verdict([list[0].der(), b"x"].concat()).is_err(),
-        "after the certificate"
-    );
+    assert_eq!(verdict(with_signature(&plain, b"anything")), Ok(()), "not looked at");
+    assert!(verdict([list[0].der(), b"x"].concat()).is_err(), "after the certificate");
 
     // The same signature, moved left by two bits with two unused bits at the end.
     let mut moved = vec![2];
@@ -174,46 +132,25 @@ fn changes_outside_the_signed_part() {
     };
     let (r, s) = negated.split_bytes();
     let der = wrap(tag::SEQUENCE, &[integer(&r), integer(&s)].concat());
-    assert_eq!(
-        verdict(with_signature(&[&[0][..], &der].concat(), b"")),
-        Ok(())
-    );
+    assert_eq!(verdict(with_signature(&[&[0][..], &der].concat(), b"")), Ok(()));
 
     // Anything after the two numbers, or inside, is refused.
     let inner = [integer(&r), integer(&s), vec![5, 0]].concat();
     let der = wrap(tag::SEQUENCE, &inner);
-    assert_eq!(
-        verdict(with_signature(&[&[0][..], &der].concat(), b"")),
-        Err(CertificateError::UnknownAuthority)
-    );
+    assert_eq!(verdict(with_signature(&[&[0][..], &der].concat(), b"")), Err(CertificateError::UnknownAuthority));
     let trailing = [&[0][..], &signature, &[0]].concat();
-    assert_eq!(
-        verdict(with_signature(&trailing, b"")),
-        Err(CertificateError::UnknownAuthority)
-    );
+    assert_eq!(verdict(with_signature(&trailing, b"")), Err(CertificateError::UnknownAuthority));
 }
 
 #[test]
 fn pem_blocks() {
     let text = String::from_utf8(CHAIN.to_vec()).unwrap();
     assert_eq!(certificates_from_pem(b"").map(|l| l.len()), Ok(0));
-    assert_eq!(
-        certificates_from_pem(format!("{text}\nend").as_bytes()).map(|l| l.len()),
-        Ok(3)
-    );
+    assert_eq!(certificates_from_pem(format!("{text}\nend").as_bytes()).map(|l| l.len()), Ok(3));
     let other = text.replacen("CERTIFICATE", "PRIVATE KEY", 2);
-    assert!(matches!(
-        certificates_from_pem(other.as_bytes()),
-        Err(CertificateError::Label { .. })
-    ));
-    let junk = format!(
-        "-----BEGIN CERTIFICATE-----\n{}\n-----END CERTIFICATE-----\n",
-        STANDARD.encode(b"junk")
-    );
-    assert_eq!(
-        certificates_from_pem(junk.as_bytes()),
-        Err(malformed("certificate"))
-    );
+    assert!(matches!(certificates_from_pem(other.as_bytes()), Err(CertificateError::Label { .. })));
+    let junk = format!("-----BEGIN CERTIFICATE-----\n{}\n-----END CERTIFICATE-----\n", STANDARD.encode(b"junk"));
+    assert_eq!(certificates_from_pem(junk.as_bytes()), Err(malformed("certificate")));
 }
 
 proptest! {

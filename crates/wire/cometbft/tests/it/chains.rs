@@ -16,29 +16,20 @@ fn again<M: Message>(bytes: &[u8]) -> Result<M, DecodeError> {
     Ok(message)
 }
 
-fn check_block(
-    recorded: &RecordedBlock,
-    last: Option<&(Block, AbciResponses)>,
-) -> (Block, AbciResponses) {
+fn check_block(recorded: &RecordedBlock, last: Option<&(Block, AbciResponses)>) -> (Block, AbciResponses) {
     let block: Block = again(&recorded.block).unwrap();
     assert_eq!(Block::decode_checked(&recorded.block).unwrap(), block);
     let header = &block.header;
     assert_eq!(header.hash().unwrap().as_slice(), recorded.hash.as_slice());
     assert_eq!(header.data_hash, block.data.hash());
     assert_eq!(header.evidence_hash, block.evidence.hash());
-    assert_eq!(
-        header.last_commit_hash,
-        block.last_commit.as_ref().unwrap().hash()
-    );
+    assert_eq!(header.last_commit_hash, block.last_commit.as_ref().unwrap().hash());
 
     let parts = PartSet::from_bytes(&recorded.block, BLOCK_PART_BYTES);
     assert_eq!(parts.assemble().unwrap(), recorded.block);
     let seen: Commit = again(&recorded.seen_commit).unwrap();
     seen.validate_basic().unwrap();
-    let id = BlockId {
-        hash: recorded.hash.to_vec(),
-        part_set_header: parts.header().clone(),
-    };
+    let id = BlockId { hash: recorded.hash.to_vec(), part_set_header: parts.header().clone() };
     assert_eq!((seen.height, &seen.block_id), (header.height, &id));
     assert_eq!(block.id().unwrap(), id);
     for (index, entry) in seen.signatures.iter().enumerate() {
@@ -46,10 +37,7 @@ fn check_block(
         if !entry.is_absent() {
             vote.validate_basic().unwrap();
             assert_eq!(vote.commit_sig().unwrap(), *entry);
-            assert_eq!(
-                vote.sign_bytes(&header.chain_id),
-                seen.sign_bytes(&header.chain_id, index).unwrap()
-            );
+            assert_eq!(vote.sign_bytes(&header.chain_id), seen.sign_bytes(&header.chain_id, index).unwrap());
         }
     }
 
@@ -61,10 +49,7 @@ fn check_block(
     if let Some((last, last_responses)) = last {
         assert_eq!(header.last_block_id, last.id().unwrap());
         assert_eq!(header.validators_hash, last.header.next_validators_hash);
-        assert_eq!(
-            header.last_results_hash,
-            results_hash(&last_responses.deliver_txs)
-        );
+        assert_eq!(header.last_results_hash, results_hash(&last_responses.deliver_txs));
     }
     (block, responses)
 }
@@ -93,31 +78,20 @@ fn every_log_record_reads_and_encodes_the_same() {
         let mut start = 0;
         while let Some(record) = reader.next() {
             let record = record.unwrap();
-            assert_eq!(
-                encode_record(&record).unwrap(),
-                log[start..reader.offset()],
-                "{}",
-                chain.name
-            );
+            assert_eq!(encode_record(&record).unwrap(), log[start..reader.offset()], "{}", chain.name);
             start = reader.offset();
             records += 1;
         }
         assert_eq!(reader.offset(), log.len());
         logs += 1;
     }
-    assert!(
-        logs >= 8 && records >= 15_000,
-        "{logs} logs, {records} records"
-    );
+    assert!(logs >= 8 && records >= 15_000, "{logs} logs, {records} records");
 }
 
 #[test]
 fn a_torn_or_changed_log_stops_at_the_bad_record() {
     let chains = Chain::all().unwrap();
-    let log = chains
-        .iter()
-        .find_map(|chain| chain.wal().unwrap())
-        .unwrap();
+    let log = chains.iter().find_map(|chain| chain.wal().unwrap()).unwrap();
     let mut starts = vec![0];
     let mut reader = WalReader::new(&log);
     while reader.next().is_some() && starts.len() < 40 {
@@ -134,13 +108,8 @@ fn a_torn_or_changed_log_stops_at_the_bad_record() {
         assert!(results[..record].iter().all(Result::is_ok));
     }
     for len in 0..prefix.len() {
-        let whole = starts
-            .iter()
-            .filter(|&&start| start > 0 && start <= len)
-            .count();
-        let ok = WalReader::new(&prefix[..len])
-            .take_while(Result::is_ok)
-            .count();
+        let whole = starts.iter().filter(|&&start| start > 0 && start <= len).count();
+        let ok = WalReader::new(&prefix[..len]).take_while(Result::is_ok).count();
         assert_eq!(ok, whole);
     }
 }
@@ -159,10 +128,7 @@ fn every_changed_bit_of_a_block_is_refused() {
             let mut changed = recorded.block.clone();
             changed[bit / 8] ^= 1 << (bit % 8);
             // The parts are proven against the id, so this alone refuses the bytes in gossip.
-            assert_ne!(
-                PartSet::from_bytes(&changed, BLOCK_PART_BYTES).header(),
-                &id.part_set_header
-            );
+            assert_ne!(PartSet::from_bytes(&changed, BLOCK_PART_BYTES).header(), &id.part_set_header);
             match Block::decode_checked(&changed) {
                 Err(_) => refused += 1,
                 Ok(block) if block == original => same += 1,
@@ -175,8 +141,5 @@ fn every_changed_bit_of_a_block_is_refused() {
     }
     // Bits that the reference's decoder drops too: above the 32nd of nanoseconds, and what turns the empty evidence
     // list into an unknown field.
-    assert!(
-        refused > 15_000 && same < 60,
-        "{refused} refused, {other_id} other id, {same} same"
-    );
+    assert!(refused > 15_000 && same < 60, "{refused} refused, {other_id} other id, {same} same");
 }

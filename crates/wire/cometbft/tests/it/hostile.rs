@@ -60,15 +60,12 @@ fn message_like() -> impl Strategy<Value = Vec<u8>> {
             wire_cometbft::codec::put_varint(value, &mut out);
             out
         }),
-        (1u8..16, prop::collection::vec(any::<u8>(), 0..40))
-            .prop_map(|(number, body)| delimited(number, &body)),
-        (1u8..16, any::<[u8; 8]>())
-            .prop_map(|(number, body)| [&[number << 3 | 1][..], &body].concat()),
+        (1u8..16, prop::collection::vec(any::<u8>(), 0..40)).prop_map(|(number, body)| delimited(number, &body)),
+        (1u8..16, any::<[u8; 8]>()).prop_map(|(number, body)| [&[number << 3 | 1][..], &body].concat()),
         prop::collection::vec(any::<u8>(), 1..4),
     ];
     leaf.prop_recursive(6, 60, 6, |inner| {
-        (1u8..8, prop::collection::vec(inner, 0..6))
-            .prop_map(|(number, parts)| delimited(number, &parts.concat()))
+        (1u8..8, prop::collection::vec(inner, 0..6)).prop_map(|(number, parts)| delimited(number, &parts.concat()))
     })
 }
 
@@ -97,17 +94,9 @@ proptest! {
 fn changed_and_cut_recorded_blocks() {
     let chain = &dev_testkit::chains::Chain::all().unwrap()[0];
     let recorded = &chain.blocks().unwrap()[3];
-    for bytes in [
-        &recorded.block,
-        &recorded.abci_responses,
-        &recorded.validators,
-        &recorded.seen_commit,
-    ] {
+    for bytes in [&recorded.block, &recorded.abci_responses, &recorded.validators, &recorded.seen_commit] {
         for at in 0..bytes.len() {
-            let _ = (
-                Block::decode(&bytes[..at]),
-                AbciResponses::decode(&bytes[..at]),
-            );
+            let _ = (Block::decode(&bytes[..at]), AbciResponses::decode(&bytes[..at]));
             let mut changed = bytes.clone();
             changed[at] ^= 0xff;
             probe::<Block>(&changed);
@@ -120,39 +109,24 @@ fn changed_and_cut_recorded_blocks() {
 
 #[test]
 fn varints_drop_high_bits_and_end_after_ten_bytes() {
-    let height =
-        |bytes: &[u8]| NewRoundStep::decode(&[&[0x08][..], bytes].concat()).map(|step| step.height);
-    assert_eq!(
-        height(&[0xff; 9].iter().copied().chain([0x7f]).collect::<Vec<_>>()),
-        Ok(-1)
-    );
+    let height = |bytes: &[u8]| NewRoundStep::decode(&[&[0x08][..], bytes].concat()).map(|step| step.height);
+    assert_eq!(height(&[0xff; 9].iter().copied().chain([0x7f]).collect::<Vec<_>>()), Ok(-1));
     assert_eq!(height(&[0x81, 0x80, 0x00]), Ok(1));
     assert_eq!(height(&[0x80; 10]), Err(DecodeError::IntegerOverflow));
     assert_eq!(height(&[0x80; 9]), Err(DecodeError::UnexpectedEnd));
     // An int32 takes the low 32 bits.
-    assert_eq!(
-        NewRoundStep::decode(&[0x10, 0x81, 0x80, 0x80, 0x80, 0x10])
-            .unwrap()
-            .round,
-        1
-    );
+    assert_eq!(NewRoundStep::decode(&[0x10, 0x81, 0x80, 0x80, 0x80, 0x10]).unwrap().round, 1);
     // A flag takes the low eight bits.
     let sig = CommitSig::decode(&[0x08, 0x82, 0x02]).unwrap();
     assert!(sig.is_for_block());
     // A field number takes the low 32 bits of the key shifted by 3: 2^35 + 8 is field 1.
-    assert_eq!(
-        NewRoundStep::decode(&[0x88, 0x80, 0x80, 0x80, 0x80, 0x01, 0x05])
-            .unwrap()
-            .height,
-        5
-    );
+    assert_eq!(NewRoundStep::decode(&[0x88, 0x80, 0x80, 0x80, 0x80, 0x01, 0x05]).unwrap().height, 5);
 }
 
 #[test]
 fn unknown_fields_and_groups_are_skipped() {
     // Field 100 as varint, eight bytes, bytes, a group holding a group, four bytes; then height 7.
-    let bytes = hex::decode("a00601a1060102030405060708a20602aaaaa306a306a406a406a506010203040807")
-        .unwrap();
+    let bytes = hex::decode("a00601a1060102030405060708a20602aaaaa306a306a406a406a506010203040807").unwrap();
     assert_eq!(NewRoundStep::decode(&bytes).unwrap().height, 7);
     for (bad, error) in [
         ("a306", DecodeError::UnexpectedEnd),
@@ -163,11 +137,7 @@ fn unknown_fields_and_groups_are_skipped() {
         ("a206ffffffffffffffffff01", DecodeError::NegativeLength),
         ("a206ffffffff0f", DecodeError::UnexpectedEnd),
     ] {
-        assert_eq!(
-            NewRoundStep::decode(&hex::decode(bad).unwrap()),
-            Err(error),
-            "{bad}"
-        );
+        assert_eq!(NewRoundStep::decode(&hex::decode(bad).unwrap()), Err(error), "{bad}");
     }
     let deep = vec![0x0b; 1_000_000];
     assert!(Header::decode(&deep).is_err());
@@ -185,10 +155,7 @@ fn the_last_time_and_oneof_count_and_messages_merge() {
     let vote = Vote::decode(&hex::decode("22030a01aa22041202080922").unwrap());
     assert!(vote.is_err());
     let vote = Vote::decode(&hex::decode("22030a01aa220412020809").unwrap()).unwrap();
-    assert_eq!(
-        (vote.block_id.hash, vote.block_id.part_set_header.total),
-        (vec![0xaa], 9)
-    );
+    assert_eq!((vote.block_id.hash, vote.block_id.part_set_header.total), (vec![0xaa], 9));
     // A later member of a oneof replaces an earlier one; an empty one still counts.
     let key = PublicKey::decode(&hex::decode("0a01aa1200").unwrap()).unwrap();
     assert_eq!(key.sum, Some(PublicKeySum::Secp256k1(vec![])));
@@ -202,17 +169,9 @@ fn the_last_time_and_oneof_count_and_messages_merge() {
 fn packed_rows_may_overreach() {
     let row = BitArray::decode(&hex::decode("08051201b01a").unwrap()).unwrap();
     assert_eq!((row.bits, row.elems), (5, vec![0xd30]));
-    assert_eq!(
-        BitArray::decode(&hex::decode("10051006").unwrap())
-            .unwrap()
-            .elems,
-        [5, 6]
-    );
+    assert_eq!(BitArray::decode(&hex::decode("10051006").unwrap()).unwrap().elems, [5, 6]);
     for bad in ["12021a", "1201b0", "1205"] {
-        assert_eq!(
-            BitArray::decode(&hex::decode(bad).unwrap()),
-            Err(DecodeError::UnexpectedEnd)
-        );
+        assert_eq!(BitArray::decode(&hex::decode(bad).unwrap()), Err(DecodeError::UnexpectedEnd));
     }
 }
 
@@ -227,31 +186,13 @@ fn list_elements_are_small() {
 #[test]
 fn lists_are_bounded() {
     let flood: Vec<u8> = [0x0a, 0x00].repeat(100_001);
-    assert_eq!(
-        EvidenceList::decode(&flood),
-        Err(DecodeError::TooMany {
-            number: 1,
-            max: 100_000
-        })
-    );
+    assert_eq!(EvidenceList::decode(&flood), Err(DecodeError::TooMany { number: 1, max: 100_000 }));
     let flood: Vec<u8> = [0x22, 0x00].repeat(10_001);
-    assert_eq!(
-        Commit::decode(&flood),
-        Err(DecodeError::TooMany {
-            number: 4,
-            max: 10_000
-        })
-    );
-    assert_eq!(
-        Commit::decode(&flood[2..]).unwrap().signatures.len(),
-        10_000
-    );
+    assert_eq!(Commit::decode(&flood), Err(DecodeError::TooMany { number: 4, max: 10_000 }));
+    assert_eq!(Commit::decode(&flood[2..]).unwrap().signatures.len(), 10_000);
     let flood: Vec<u8> = [0x0a, 0x00].repeat(10_001);
     assert!(ValidatorSet::decode(&flood).is_err());
     let long = [0x08, 0x01];
-    assert_eq!(
-        NewRoundStep::decode_limited(&long, 1),
-        Err(DecodeError::TooLong { len: 2, max: 1 })
-    );
+    assert_eq!(NewRoundStep::decode_limited(&long, 1), Err(DecodeError::TooLong { len: 2, max: 1 }));
     assert!(NewRoundStep::decode_delimited(&[0xff, 0xff, 0x7f, 0], 100).is_err());
 }

@@ -57,9 +57,7 @@ pub fn consensus_params(doc: &Document, allow_debug: bool) -> Result<ConsensusPa
         },
         evidence: EvidenceParams {
             max_age_num_blocks: blocks,
-            max_age_duration: Duration::from_nanos(
-                blocks.wrapping_mul(p.timeout_commit.wrapping_add(1_000_000_000)),
-            ),
+            max_age_duration: Duration::from_nanos(blocks.wrapping_mul(p.timeout_commit.wrapping_add(1_000_000_000))),
             max_bytes: signed(p.max_evidence_size),
         },
         validator: ValidatorParams { pub_key_types: vec!["ed25519".to_owned()] },

@@ -7,10 +7,7 @@ use base_codec::{cbor, json};
 use super::Document;
 
 fn chains() -> PathBuf {
-    PathBuf::from(concat!(
-        env!("CARGO_MANIFEST_DIR"),
-        "/../../../vectors/chains"
-    ))
+    PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../../vectors/chains"))
 }
 
 fn text(path: &Path) -> String {
@@ -18,18 +15,12 @@ fn text(path: &Path) -> String {
 }
 
 fn stated_contexts() -> Vec<(String, String)> {
-    let readme =
-        std::fs::read_to_string(chains().join("README.md")).expect("recorded chains have a README");
+    let readme = std::fs::read_to_string(chains().join("README.md")).expect("recorded chains have a README");
     readme
         .lines()
         .filter_map(|line| {
-            let cells: Vec<_> = line
-                .split('|')
-                .map(|c| c.trim().trim_matches('`'))
-                .collect();
-            let context = cells
-                .iter()
-                .find(|c| c.len() == 64 && c.bytes().all(|b| b.is_ascii_hexdigit()))?;
+            let cells: Vec<_> = line.split('|').map(|c| c.trim().trim_matches('`')).collect();
+            let context = cells.iter().find(|c| c.len() == 64 && c.bytes().all(|b| b.is_ascii_hexdigit()))?;
             Some(((*cells.get(1)?).to_owned(), (*context).to_owned()))
         })
         .collect()
@@ -41,8 +32,7 @@ fn recorded_documents_hash_to_their_chain_context() {
     assert!(stated.len() >= 11, "found {} rows", stated.len());
     for (chain, context) in stated {
         let text = text(&chains().join(&chain).join("genesis.json"));
-        let (doc, unknown) =
-            Document::from_json_with_unknown(&text).unwrap_or_else(|e| panic!("{chain}: {e}"));
+        let (doc, unknown) = Document::from_json_with_unknown(&text).unwrap_or_else(|e| panic!("{chain}: {e}"));
         assert_eq!(unknown, Vec::<String>::new(), "{chain}");
         assert_eq!(doc.chain_context().as_str(), context, "{chain}");
         let bytes = cbor::to_vec(&doc);
@@ -55,11 +45,7 @@ fn recorded_documents_hash_to_their_chain_context() {
             assert_eq!(ours, theirs, "{chain}");
             continue;
         }
-        let differing = written
-            .lines()
-            .zip(text.lines())
-            .enumerate()
-            .find(|(_, (a, b))| a != b);
+        let differing = written.lines().zip(text.lines()).enumerate().find(|(_, (a, b))| a != b);
         assert_eq!(differing, None, "{chain}: canonical JSON");
         assert_eq!(written, text, "{chain}: canonical JSON");
     }

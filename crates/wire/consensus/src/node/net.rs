@@ -33,23 +33,14 @@ struct AddressMap {
 
 impl cbor::Encode for NetAddress {
     fn encode(&self, e: &mut cbor::Encoder) {
-        AddressMap {
-            ip: self.ip.clone(),
-            port: self.port,
-            zone: self.zone.clone(),
-        }
-        .encode(e);
+        AddressMap { ip: self.ip.clone(), port: self.port, zone: self.zone.clone() }.encode(e);
     }
 }
 
 impl cbor::Decode for NetAddress {
     fn decode(d: &mut cbor::Decoder<'_>) -> Result<Self, cbor::Error> {
         let m = AddressMap::decode(d)?;
-        Ok(Self {
-            ip: m.ip,
-            port: m.port,
-            zone: m.zone,
-        })
+        Ok(Self { ip: m.ip, port: m.port, zone: m.zone })
     }
 }
 
@@ -98,10 +89,7 @@ impl NetAddress {
                     || ip.is_broadcast())
             }
             Some(IpAddr::V6(ip)) => {
-                !(ip.is_unspecified()
-                    || ip.is_loopback()
-                    || ip.is_multicast()
-                    || ip.is_unicast_link_local())
+                !(ip.is_unspecified() || ip.is_loopback() || ip.is_multicast() || ip.is_unicast_link_local())
             }
         }
     }
@@ -146,16 +134,8 @@ impl fmt::Display for NetAddress {
             (None, Some(b)) if b.is_empty() => "<nil>".to_owned(),
             (None, Some(b)) => format!("?{}", hex::encode(b.as_slice())),
         };
-        let host = if self.zone.is_empty() {
-            ip
-        } else {
-            format!("{ip}%{}", self.zone)
-        };
-        if host.contains([':', '%']) {
-            write!(f, "[{host}]:{}", self.port)
-        } else {
-            write!(f, "{host}:{}", self.port)
-        }
+        let host = if self.zone.is_empty() { ip } else { format!("{ip}%{}", self.zone) };
+        if host.contains([':', '%']) { write!(f, "[{host}]:{}", self.port) } else { write!(f, "{host}:{}", self.port) }
     }
 }
 
@@ -165,20 +145,14 @@ impl FromStr for NetAddress {
         let err = || ParseError::new("an address as IP:port", s);
         // A zone may be a name, which the standard parser does not take.
         let (plain, zone) = match (s.find('%'), s.find(']')) {
-            (Some(p), Some(e)) if p < e => {
-                (format!("{}{}", &s[..p], &s[e..]), s[p + 1..e].to_owned())
-            }
+            (Some(p), Some(e)) if p < e => (format!("{}{}", &s[..p], &s[e..]), s[p + 1..e].to_owned()),
             _ => (s.to_owned(), String::new()),
         };
         let ip = match plain.parse::<SocketAddr>().map_err(|_| err())? {
             SocketAddr::V4(a) => (a.ip().octets().to_vec(), a.port()),
             SocketAddr::V6(a) => (a.ip().octets().to_vec(), a.port()),
         };
-        Ok(Self {
-            ip: Some(Bytes(ip.0)),
-            port: i64::from(ip.1),
-            zone,
-        })
+        Ok(Self { ip: Some(Bytes(ip.0)), port: i64::from(ip.1), zone })
     }
 }
 
@@ -188,11 +162,7 @@ impl From<SocketAddr> for NetAddress {
             IpAddr::V4(ip) => ip.octets().to_vec(),
             IpAddr::V6(ip) => ip.octets().to_vec(),
         };
-        Self {
-            ip: Some(Bytes(ip)),
-            port: i64::from(a.port()),
-            zone: String::new(),
-        }
+        Self { ip: Some(Bytes(ip)), port: i64::from(a.port()), zone: String::new() }
     }
 }
 
@@ -222,21 +192,14 @@ struct ConsensusAddressMap {
 
 impl cbor::Encode for ConsensusAddress {
     fn encode(&self, e: &mut cbor::Encoder) {
-        ConsensusAddressMap {
-            id: self.id,
-            address: self.address.clone(),
-        }
-        .encode(e);
+        ConsensusAddressMap { id: self.id, address: self.address.clone() }.encode(e);
     }
 }
 
 impl cbor::Decode for ConsensusAddress {
     fn decode(d: &mut cbor::Decoder<'_>) -> Result<Self, cbor::Error> {
         let m = ConsensusAddressMap::decode(d)?;
-        Ok(Self {
-            id: m.id,
-            address: m.address,
-        })
+        Ok(Self { id: m.id, address: m.address })
     }
 }
 
@@ -249,13 +212,9 @@ impl fmt::Display for ConsensusAddress {
 impl FromStr for ConsensusAddress {
     type Err = ParseError;
     fn from_str(s: &str) -> Result<Self, ParseError> {
-        let (id, address) = s
-            .split_once('@')
-            .ok_or_else(|| ParseError::new("a consensus address as key@IP:port", s))?;
-        Ok(Self {
-            id: id.parse()?,
-            address: address.parse()?,
-        })
+        let (id, address) =
+            s.split_once('@').ok_or_else(|| ParseError::new("a consensus address as key@IP:port", s))?;
+        Ok(Self { id: id.parse()?, address: address.parse()? })
     }
 }
 
@@ -270,10 +229,7 @@ mod tests {
         for text in ["127.0.0.1:20005", "[2001:db8::1]:80", "[fe80::1%eth0]:80"] {
             let a: NetAddress = text.parse().unwrap();
             assert_eq!(a.to_string(), text);
-            assert_eq!(
-                cbor::from_slice::<NetAddress>(&cbor::to_vec(&a)).unwrap(),
-                a
-            );
+            assert_eq!(cbor::from_slice::<NetAddress>(&cbor::to_vec(&a)).unwrap(), a);
         }
         for bad in ["", "127.0.0.1", "host:1", "1.2.3.4:70000"] {
             assert!(bad.parse::<NetAddress>().is_err(), "{bad}");
@@ -284,14 +240,7 @@ mod tests {
     fn ranges() {
         let routable = |s: &str| s.parse::<NetAddress>().unwrap().is_routable();
         assert!(routable("8.8.8.8:1") && routable("[2606:4700::1]:1"));
-        for special in [
-            "10.1.2.3:1",
-            "127.0.0.1:1",
-            "192.168.0.1:1",
-            "255.255.255.255:1",
-            "[::1]:1",
-            "[fd00::1]:1",
-        ] {
+        for special in ["10.1.2.3:1", "127.0.0.1:1", "192.168.0.1:1", "255.255.255.255:1", "[::1]:1", "[fd00::1]:1"] {
             assert!(!routable(special), "{special}");
         }
     }

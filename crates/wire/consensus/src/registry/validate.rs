@@ -158,9 +158,7 @@ impl Runtime {
             RuntimeKind::KEY_MANAGER => self.validate_key_manager()?,
             kind => invalid!("bad runtime kind: {kind}"),
         }
-        self.staking
-            .validate_basic(self.kind)
-            .map_err(|e| Invalid(format!("bad staking parameters: {e}")))?;
+        self.staking.validate_basic(self.kind).map_err(|e| Invalid(format!("bad staking parameters: {e}")))?;
         self.admission_policy.validate_basic(blacklist)?;
         if !(RuntimeGovernanceModel::ENTITY..=RuntimeGovernanceModel::CONSENSUS).contains(&self.governance_model) {
             invalid!("unsupported runtime governance model: out of range");
@@ -278,10 +276,7 @@ impl ParameterChanges {
             }
         }
         set(&mut params.disable_runtime_registration, &self.disable_runtime_registration);
-        set(
-            &mut params.disable_key_manager_runtime_registration,
-            &self.disable_key_manager_runtime_registration,
-        );
+        set(&mut params.disable_key_manager_runtime_registration, &self.disable_key_manager_runtime_registration);
         set(&mut params.gas_costs, &self.gas_costs);
         set(&mut params.max_node_expiration, &self.max_node_expiration);
         set(&mut params.enable_runtime_governance_models, &self.enable_runtime_governance_models);

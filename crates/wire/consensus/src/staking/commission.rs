@@ -69,11 +69,7 @@ impl CommissionSchedule {
 
     /// The rate in force at an epoch; absent before the first step.
     pub fn current_rate(&self, now: Epoch) -> Option<&Quantity> {
-        self.rates
-            .iter()
-            .take_while(|s| s.start <= now)
-            .last()
-            .map(|s| &s.rate)
+        self.rates.iter().take_while(|s| s.start <= now).last().map(|s| &s.rate)
     }
 
     fn validate_complexity(&self, rules: &CommissionScheduleRules) -> Result<(), Invalid> {
@@ -182,7 +178,8 @@ impl CommissionSchedule {
                     bound.start
                 );
             }
-            let Some(next) = [rates.peek().map(|s| s.start), bounds.peek().map(|s| s.start)].into_iter().flatten().min()
+            let Some(next) =
+                [rates.peek().map(|s| s.start), bounds.peek().map(|s| s.start)].into_iter().flatten().min()
             else {
                 return Ok(());
             };

@@ -84,9 +84,13 @@ mod tests {
     #[test]
     fn exchange_rates() {
         // Balance, shares, tokens in, shares out.
-        for (balance, total, amount, expected) in
-            [(0, 0, 7, Some(7)), (100, 100, 7, Some(7)), (200, 100, 7, Some(3)), (100, 300, 7, Some(21)), (0, 5, 1, None)]
-        {
+        for (balance, total, amount, expected) in [
+            (0, 0, 7, Some(7)),
+            (100, 100, 7, Some(7)),
+            (200, 100, 7, Some(3)),
+            (100, 300, 7, Some(21)),
+            (0, 5, 1, None),
+        ] {
             let mut pool = SharePool { balance: q(balance), total_shares: q(total) };
             let (mut shares, mut source) = (q(0), q(10));
             match expected {

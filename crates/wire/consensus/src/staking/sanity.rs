@@ -45,7 +45,10 @@ impl Parameters {
                 invalid!("reward until field must be a valid epoch");
             }
             if step.until <= previous {
-                invalid!("reward schedule steps must be sequential (previous is {previous}, current is {})", step.until);
+                invalid!(
+                    "reward schedule steps must be sequential (previous is {previous}, current is {})",
+                    step.until
+                );
             }
             previous = step.until;
         }
@@ -165,7 +168,9 @@ fn check_delegators<'a>(address: &Address, mut delegators: impl Iterator<Item = 
         invalid!("staking: sanity check failed: delegation to {address}: address is invalid");
     }
     if let Some(delegator) = delegators.find(|d| d.is_reserved()) {
-        invalid!("staking: sanity check failed: delegation from {delegator} to {address}: delegator address is invalid");
+        invalid!(
+            "staking: sanity check failed: delegation from {delegator} to {address}: delegator address is invalid"
+        );
     }
     Ok(())
 }
@@ -225,9 +230,7 @@ impl Genesis {
     /// # Errors
     /// Names what is wrong.
     pub fn sanity_check(&self, now: Epoch, allow_debug: bool) -> Result<(), Invalid> {
-        self.parameters
-            .sanity_check(allow_debug)
-            .map_err(|e| Invalid(format!("staking: sanity check failed: {e}")))?;
+        self.parameters.sanity_check(allow_debug).map_err(|e| Invalid(format!("staking: sanity check failed: {e}")))?;
         check_token(&self.token_symbol, self.token_value_exponent)?;
 
         let mut total = self.governance_deposits.add(&self.common_pool).add(&self.last_block_fees);
@@ -258,7 +261,8 @@ impl Genesis {
     }
 
     fn existing(&self, address: &Address) -> Result<&Account, Invalid> {
-        let missing = || Invalid(format!("staking: sanity check failed: delegation to a nonexisting account: {address}"));
+        let missing =
+            || Invalid(format!("staking: sanity check failed: delegation to a nonexisting account: {address}"));
         self.ledger.get(address).ok_or_else(missing)
     }
 }
@@ -298,7 +302,8 @@ pub fn check_stake(
                 escrow.active.clone_from(&account.escrow.active);
             }
             if let Err(e) = escrow.check_stake_claims(thresholds) {
-                let wanted = escrow.stake_accumulator.total_claims(thresholds, None).map_or("unknown".into(), |q| q.to_string());
+                let wanted =
+                    escrow.stake_accumulator.total_claims(thresholds, None).map_or("unknown".into(), |q| q.to_string());
                 invalid!(
                     "insufficient stake for account {address} (expected: {wanted} got: {}): {e}",
                     escrow.active.balance

@@ -30,11 +30,7 @@ pub const GPU_NVIDIA_H200: &str = "nvidia-h200";
 pub struct Invalid(pub String);
 
 fn require(holds: bool, rule: impl Into<String>) -> Result<(), Invalid> {
-    if holds {
-        Ok(())
-    } else {
-        Err(Invalid(rule.into()))
-    }
+    if holds { Ok(()) } else { Err(Invalid(rule.into())) }
 }
 
 int_type! { text
@@ -96,9 +92,7 @@ impl FromStr for ComponentId {
         };
         match kind {
             KIND_RONL if name.is_empty() => Ok(Self::Ronl),
-            KIND_RONL => Err(Invalid(format!(
-                "RONL component must have an empty name, got: {name}"
-            ))),
+            KIND_RONL => Err(Invalid(format!("RONL component must have an empty name, got: {name}"))),
             KIND_ROFL => Ok(Self::Rofl(name.into())),
             _ => Err(Invalid(format!("malformed component kind: {kind}"))),
         }
@@ -153,11 +147,7 @@ impl Component {
 
     /// Text for errors, also of components that have no id.
     pub(super) fn label(&self) -> String {
-        if self.name.is_empty() {
-            self.kind.clone()
-        } else {
-            format!("{} ({})", self.kind, self.name)
-        }
+        if self.name.is_empty() { self.kind.clone() } else { format!("{} ({})", self.kind, self.name) }
     }
 
     /// What it is made for.
@@ -228,10 +218,7 @@ impl Component {
     /// The first rule that it breaks.
     pub fn validate(&self) -> Result<(), Invalid> {
         let within = |part: &str, e: Invalid| Invalid(format!("{part}: {e}"));
-        require(
-            self.sgx.is_none() || self.tdx.is_none(),
-            "each component can only include metadata for a single TEE",
-        )?;
+        require(self.sgx.is_none() || self.tdx.is_none(), "each component can only include metadata for a single TEE")?;
         if let Some(elf) = &self.elf {
             elf.validate().map_err(|e| within("elf", e))?;
         }
@@ -243,14 +230,8 @@ impl Component {
         }
         match self.kind.as_str() {
             KIND_RONL => {
-                require(
-                    self.name.is_empty(),
-                    "RONL component must have an empty name",
-                )?;
-                require(
-                    !self.executable.is_empty() || self.elf.is_some(),
-                    "RONL component must define an executable",
-                )?;
+                require(self.name.is_empty(), "RONL component must have an empty name")?;
+                require(!self.executable.is_empty() || self.elf.is_some(), "RONL component must define an executable")?;
                 require(!self.disabled, "RONL component cannot be disabled")
             }
             KIND_ROFL => validate_name(&self.name),
@@ -260,17 +241,10 @@ impl Component {
 }
 
 fn validate_name(name: &str) -> Result<(), Invalid> {
+    require(name.len() >= MIN_NAME, format!("ROFL component name must be at least {MIN_NAME} characters long"))?;
+    require(name.len() <= MAX_NAME, format!("ROFL component name must be at most {MAX_NAME} characters long"))?;
     require(
-        name.len() >= MIN_NAME,
-        format!("ROFL component name must be at least {MIN_NAME} characters long"),
-    )?;
-    require(
-        name.len() <= MAX_NAME,
-        format!("ROFL component name must be at most {MAX_NAME} characters long"),
-    )?;
-    require(
-        name.bytes()
-            .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-')),
+        name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-')),
         "ROFL component name is invalid (only letters, digits, '_' and '-' are allowed)",
     )
 }
@@ -333,14 +307,8 @@ pub struct Tdx {
 impl Tdx {
     fn validate(&self) -> Result<(), Invalid> {
         require(!self.firmware.is_empty(), "firmware must be set")?;
-        require(
-            !self.kernel.is_empty() || self.stage2_image.is_empty(),
-            "kernel must be set if stage 2 image is set",
-        )?;
-        require(
-            !self.kernel.is_empty() || self.initrd.is_empty(),
-            "kernel must be set if initrd image is set",
-        )?;
+        require(!self.kernel.is_empty() || self.stage2_image.is_empty(), "kernel must be set if stage 2 image is set")?;
+        require(!self.kernel.is_empty() || self.initrd.is_empty(), "kernel must be set if initrd image is set")?;
         self.resources.validate()
     }
 }
@@ -359,15 +327,9 @@ pub struct TdxResources {
 
 impl TdxResources {
     fn validate(&self) -> Result<(), Invalid> {
-        require(
-            self.memory >= MIN_TDX_MEMORY_MIB,
-            format!("memory limit must be at least {MIN_TDX_MEMORY_MIB}M"),
-        )?;
+        require(self.memory >= MIN_TDX_MEMORY_MIB, format!("memory limit must be at least {MIN_TDX_MEMORY_MIB}M"))?;
         require(self.cpus >= 1, "vCPU count must be at least 1")?;
-        require(
-            self.gpu.as_ref().is_none_or(|gpu| gpu.count >= 1),
-            "GPU count must be at least 1",
-        )
+        require(self.gpu.as_ref().is_none_or(|gpu| gpu.count >= 1), "GPU count must be at least 1")
     }
 }
 

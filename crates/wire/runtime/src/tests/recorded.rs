@@ -22,11 +22,7 @@ fn frames_decode_and_encode_to_the_same_bytes() {
             let message = frame::decode(&record.body).unwrap_or_else(|e| panic!("{name} {i}: {e}"));
             let body = message.body.name().to_owned();
             assert!(!matches!(message.body, Body::Unknown(_)), "{name} {i}: {body}");
-            assert_eq!(
-                hex::encode(cbor::to_vec(&message)),
-                hex::encode(&record.body),
-                "{name} {i}: {body}"
-            );
+            assert_eq!(hex::encode(cbor::to_vec(&message)), hex::encode(&record.body), "{name} {i}: {body}");
             let framed = frame::encode(&message, frame::MAX_RUNTIME_FRAME_BYTES).unwrap();
             assert_eq!(framed[frame::LENGTH_BYTES..], record.body);
             *kinds.entry(body).or_default() += 1;

@@ -142,7 +142,7 @@ fn lifecycle() {
     for sub in CONSENSUS..=VRF {
         assert_eq!(state::node_by_subkey(&world.state, &key(11 + sub)).unwrap().unwrap().id, key(11));
     }
-    refused(call(&mut world, 1, METHOD_DEREGISTER_ENTITY, &()).0, Some(&codes::ENTITY_HAS_NODES), "has nodes");
+    refused(call(&mut world, 1, METHOD_DEREGISTER_ENTITY, &None::<u64>).0, Some(&codes::ENTITY_HAS_NODES), "has nodes");
 
     // Another node may not take its keys.
     let mut thief = validator(21);
@@ -186,7 +186,7 @@ fn lifecycle() {
     }
     assert_eq!(log, [(13, 1, true, 1), (14, 2, true, 0), (15, 1, true, 0), (16, 1, false, 0), (17, 1, false, 0)]);
     assert_eq!(claims(&world, 1), ["registry.RegisterEntity"]);
-    assert_eq!(call(&mut world, 1, METHOD_DEREGISTER_ENTITY, &()).0, Ok(()));
+    assert_eq!(call(&mut world, 1, METHOD_DEREGISTER_ENTITY, &None::<u64>).0, Ok(()));
     // Of the node nothing is left.
     assert!((0x11..=0x12).chain([0x14, 0x15, 0x17]).all(|p| kv::collect(&world.state, &[p]).unwrap().is_empty()));
 }

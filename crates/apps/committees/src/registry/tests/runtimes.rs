@@ -52,7 +52,7 @@ fn refusals() {
         ("reward", |r| r.staking.reward_slash_bad_results_runtime_percent = 101, BAD),
         ("threshold", |r| r.staking.thresholds = [(ThresholdKind::NODE_KEY_MANAGER, q(1))].into(), BAD),
         ("no policy", |r| r.admission_policy.any_node = None, BAD),
-        ("two policies", |r| r.admission_policy.per_role = Some(Default::default()), BAD),
+        ("two policies", |r| r.admission_policy.per_role = Some([(Roles::COMPUTE, Default::default())].into()), BAD),
         ("model", |r| r.governance_model = RuntimeGovernanceModel(9), BAD),
         ("model not enabled", |r| r.governance_model = RuntimeGovernanceModel::CONSENSUS, Some(&codes::FORBIDDEN)),
         ("own key manager", |r| r.key_manager = Some(r.id), BAD),
@@ -67,7 +67,7 @@ fn refusals() {
         ("falling versions", |r| r.deployments = vec![deployment(2, 1), deployment(1, 11)], BAD),
         ("two to come", |r| r.deployments = vec![deployment(1, 11), deployment(2, 12)], BAD),
         ("at once", |r| r.deployments = vec![deployment(1, EPOCH)], Some(&codes::RUNTIME_UPDATE_NOT_ALLOWED)),
-        ("constraints", |r| r.deployments[0].as_mut().unwrap().tee = Some(Bytes(vec![])), BAD),
+        ("constraints", |r| r.deployments[0].as_mut().unwrap().tee = Some(Bytes(vec![1])), BAD),
         ("checksum", |r| r.deployments[0].as_mut().unwrap().bundle_checksum = Bytes(vec![1]), BAD),
         ("another's", |r| r.entity_id = key(2), Some(&codes::INCORRECT_TX_SIGNER)),
         ("a runtime's own", |r| r.governance_model = RuntimeGovernanceModel::RUNTIME, Some(&codes::FORBIDDEN)),
@@ -139,10 +139,8 @@ fn updates() {
 
     // By message the runtime updates itself, suspended or not.
     world.run(Mode::EndBlock, |ctx| state::suspend_runtime(ctx, &runtime_id(1)).unwrap());
-    let message = wire_consensus::roothash::message::RegistryMessage {
-        update_runtime: Some(own.clone()),
-        ..Default::default()
-    };
+    let message =
+        wire_consensus::roothash::message::RegistryMessage { update_runtime: Some(own.clone()), ..Default::default() };
     let (reply, events) = world.run(Mode::EndBlock, |ctx: &mut Context<'_>| {
         ctx.with_caller(address, |ctx| Registry.message(ctx, &Message::RuntimeRegistry(&message)))
     });
@@ -152,10 +150,8 @@ fn updates() {
 
     // The index of owners follows the entity.
     let moved = Runtime { entity_id: key(2), ..own };
-    let message = wire_consensus::roothash::message::RegistryMessage {
-        update_runtime: Some(moved),
-        ..Default::default()
-    };
+    let message =
+        wire_consensus::roothash::message::RegistryMessage { update_runtime: Some(moved), ..Default::default() };
     let (reply, _) = world.run(Mode::EndBlock, |ctx: &mut Context<'_>| {
         ctx.with_caller(address, |ctx| Registry.message(ctx, &Message::RuntimeRegistry(&message)))
     });
