@@ -12,4 +12,9 @@ echo '==> oasis-node genesis dump-hash: the chain context of each recorded netwo
 for genesis in vectors/chains/*/genesis.json; do
     printf '%s %s\n' "$(cargo run --quiet --package oasis-node -- genesis dump-hash -g "$genesis")" "$genesis"
 done
+echo '==> oasis-node debug replay: every block through all services, every result compared'
+for chain in vectors/chains/*/ vectors/chains-recorded/*/; do
+    echo "$chain"
+    cargo run --quiet --package oasis-node -- debug replay --dir "$chain"
+done
 echo 'devnet: all recorded networks agree with our code'

@@ -34,6 +34,8 @@ const TABLE: &[(&str, Layer)] = &[
     ("crates/base/kv", L3),
     ("crates/base/kv-disk", L3),
     ("crates/base/service", L3),
+    // It names the proof and quote types of the tree and of attestation.
+    ("crates/wire/runtime", L2),
     ("crates/wire/*", L1),
     ("crates/comet/core", L2),
     ("crates/comet/chain", L2),
@@ -43,6 +45,7 @@ const TABLE: &[(&str, Layer)] = &[
     ("crates/mkvs/db", L3),
     ("crates/apps/*", L2),
     ("crates/rt/tee", L2),
+    ("crates/rt/bundle", L3),
     ("crates/rt/host", L3),
     ("crates/rt/executor", L3),
     ("crates/mc/crypto", L2),
@@ -103,6 +106,7 @@ mod tests {
     fn finds_exact_rows_before_families() {
         assert_eq!(layer_of("crates/base/kv"), Some(L3));
         assert_eq!(layer_of("crates/wire/consensus"), Some(L1));
+        assert_eq!(layer_of("crates/wire/runtime"), Some(L2));
         assert_eq!(layer_of("bin/oasis-node"), Some(L5));
         assert_eq!(layer_of("crates/base/unheard-of"), None);
     }

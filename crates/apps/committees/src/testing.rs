@@ -28,8 +28,8 @@ pub(crate) struct World {
 impl World {
     /// An empty state at height 10, with unsafe debug options and the newest rules.
     pub(crate) fn new() -> Self {
-        let mut params = Parameters::default();
-        params.feature_version = Some(wire_consensus::consensus::FEATURE_26_1);
+        let feature_version = Some(wire_consensus::consensus::FEATURE_26_1);
+        let params = Parameters { feature_version, ..Parameters::default() };
         Self {
             state: Tree::in_memory(),
             chain: ChainContext::from_hash(Hash::of(&[b"test: oasis-core tests"]).as_bytes()),
@@ -106,11 +106,6 @@ pub(crate) fn kinds(events: &[Event]) -> Vec<String> {
             format!("{service}/{}", e.attributes.first().map_or("", |a| a.key.as_str()))
         })
         .collect()
-}
-
-/// Whether a value of the state is there at all.
-pub(crate) fn exists(state: &dyn KvRead, key: &[u8]) -> bool {
-    kv::get_raw(state, key).unwrap().is_some()
 }
 
 /// A service that takes messages for those that a test leaves out: it refuses those whose kind it was told to.

@@ -1,6 +1,6 @@
 //! An ordered key-value store as everything above sees it, with a store in memory and one that fails on purpose.
 //!
-//! Layer L0. Reference counterpart: what `go/storage/mkvs/db` and CometBFT's `db` package expect of their engines.
+//! Layer L3. Reference counterpart: what `go/storage/mkvs/db` and CometBFT's `db` package expect of their engines.
 //!
 //! What it does not do: no disk; the engine that keeps data on disk is in `base_kv_disk`, behind the same trait.
 //!

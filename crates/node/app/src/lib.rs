@@ -21,3 +21,6 @@ pub use app::NodeApp;
 pub use sanity::sanity_check;
 pub use services::{NodeOptions, build_mux};
 pub use store::{Change, DbStore, MemoryStore, StateStore, StoreError};
+
+#[cfg(test)]
+mod tests;

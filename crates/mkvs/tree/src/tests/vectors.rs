@@ -1,6 +1,5 @@
 //! Golden hashes, proofs and operation scripts of the reference, and the recorded chains.
 
-use std::io::Read;
 use std::path::PathBuf;
 use std::sync::Arc;
 
