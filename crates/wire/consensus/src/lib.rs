@@ -21,6 +21,7 @@ pub mod governance;
 pub mod keymanager;
 pub mod meta;
 pub mod node;
+pub mod pretty;
 pub mod registry;
 pub mod roothash;
 pub mod scheduler;

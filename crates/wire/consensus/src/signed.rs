@@ -3,7 +3,10 @@
 use std::collections::BTreeSet;
 
 use base_codec::{Bytes, Codec, cbor};
-use base_crypto::context::{self, ChainContext, Context};
+use base_crypto::{
+    context::{self, ChainContext, Context},
+    ed25519::SecretKey,
+};
 use base_prims::{PublicKey, RawSignature};
 
 /// A signature and the key that made it. Source: `go/common/crypto/signature`.
@@ -48,6 +51,21 @@ pub enum OpenError {
 }
 
 impl Signature {
+    /// Signs `message` under `context`; `chain` is needed where the context is separated by chains.
+    ///
+    /// # Errors
+    /// [`OpenError::Context`] if the context is unusable.
+    pub fn sign(
+        key: &SecretKey,
+        context: &Context,
+        chain: Option<&ChainContext>,
+        message: &[u8],
+    ) -> Result<Self, OpenError> {
+        let prepared =
+            context::prepare(context, chain, None, message).map_err(|e| OpenError::Context(e.to_string()))?;
+        Ok(Self { public_key: PublicKey::new(key.public()), signature: RawSignature::new(key.sign(&prepared)) })
+    }
+
     /// Verifies the signature over `message` under `context`.
     ///
     /// # Errors
@@ -60,6 +78,21 @@ impl Signature {
 }
 
 impl Signed {
+    /// Encodes `value` and signs the bytes.
+    ///
+    /// # Errors
+    /// [`OpenError::Context`] if the context is unusable.
+    pub fn sign(
+        key: &SecretKey,
+        context: &Context,
+        chain: Option<&ChainContext>,
+        value: &impl cbor::Encode,
+    ) -> Result<Self, OpenError> {
+        let blob = cbor::to_vec(value);
+        let signature = Signature::sign(key, context, chain, &blob)?;
+        Ok(Self { untrusted_raw_value: Some(Bytes(blob)), signature })
+    }
+
     /// The blob's bytes.
     pub fn blob(&self) -> &[u8] {
         self.untrusted_raw_value.as_ref().map_or(&[], |b| b.as_slice())
@@ -84,6 +117,24 @@ impl Signed {
 }
 
 impl MultiSigned {
+    /// Encodes `value` and signs the bytes with every key, in the order given. Without keys there are no signatures
+    /// (nil on the wire), and the result never verifies.
+    ///
+    /// # Errors
+    /// [`OpenError::Context`] if the context is unusable.
+    pub fn sign(
+        keys: &[&SecretKey],
+        context: &Context,
+        chain: Option<&ChainContext>,
+        value: &impl cbor::Encode,
+    ) -> Result<Self, OpenError> {
+        let blob = cbor::to_vec(value);
+        let signatures: Vec<_> =
+            keys.iter().map(|key| Signature::sign(key, context, chain, &blob)).collect::<Result<_, _>>()?;
+        let signatures = (!signatures.is_empty()).then_some(signatures);
+        Ok(Self { untrusted_raw_value: Some(Bytes(blob)), signatures })
+    }
+
     /// The blob's bytes.
     pub fn blob(&self) -> &[u8] {
         self.untrusted_raw_value.as_ref().map_or(&[], |b| b.as_slice())
@@ -165,5 +216,32 @@ mod tests {
         signed.untrusted_raw_value = Some(Bytes(b"blab".to_vec()));
         assert_eq!(signed.verify(context, None), Err(OpenError::Signature));
         assert_eq!(signed_by(&[]).verify(context, None), Err(OpenError::Signature));
+    }
+
+    #[test]
+    fn what_is_signed_opens_under_the_same_context_only() {
+        let key = SecretKey::from_seed(&[3; 32]);
+        let (one, two) = (ChainContext::from_hash(&[1; 32]), ChainContext::from_hash(&[2; 32]));
+        let value = "value".to_owned();
+        let signed = Signed::sign(&key, &context::CONSENSUS_TX, Some(&one), &value).unwrap();
+        assert_eq!(signed.signature.public_key, PublicKey::new(key.public()));
+        assert_eq!(signed.open::<String>(&context::CONSENSUS_TX, Some(&one)), Ok(value.clone()));
+        assert_eq!(signed.open::<String>(&context::CONSENSUS_TX, Some(&two)), Err(OpenError::Signature));
+        assert_eq!(signed.open::<String>(&context::REGISTER_ENTITY, None), Err(OpenError::Signature));
+        let no_chain = Signed::sign(&key, &context::CONSENSUS_TX, None, &value);
+        assert!(matches!(no_chain, Err(OpenError::Context(_))), "{no_chain:?}");
+    }
+
+    #[test]
+    fn what_many_sign_opens_under_the_same_context_only() {
+        let (a, b) = (SecretKey::from_seed(&[1; 32]), SecretKey::from_seed(&[2; 32]));
+        let value = "value".to_owned();
+        let signed = MultiSigned::sign(&[&a, &b], &context::REGISTER_NODE, None, &value).unwrap();
+        assert!(signed.is_only_signed_by(&[PublicKey::new(a.public()), PublicKey::new(b.public())]));
+        assert_eq!(signed.open::<String>(&context::REGISTER_NODE, None), Ok(value.clone()));
+        assert_eq!(signed.open::<String>(&context::REGISTER_ENTITY, None), Err(OpenError::Signature));
+        let unsigned = MultiSigned::sign(&[], &context::REGISTER_NODE, None, &value).unwrap();
+        assert_eq!(unsigned.signatures, None);
+        assert_eq!(unsigned.open::<String>(&context::REGISTER_NODE, None), Err(OpenError::Signature));
     }
 }

@@ -2,14 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use base_codec::{Bytes, Codec, Raw, cbor};
+use base_codec::{Codec, Raw, cbor};
 use base_crypto::{
     context::{self, ChainContext, Context},
     ed25519::SecretKey,
 };
-use base_prims::{Hash, PublicKey, Quantity, RawSignature};
+use base_prims::{Hash, PublicKey, Quantity};
 
-use crate::signed::{OpenError, Signature, Signed};
+use crate::signed::{OpenError, Signed};
 
 /// Amount of gas.
 pub type Gas = u64;
@@ -62,16 +62,7 @@ impl Transaction {
     /// # Errors
     /// [`OpenError::Context`] if the context cannot be prepared.
     pub fn sign(&self, key: &SecretKey, chain: &ChainContext) -> Result<SignedTransaction, OpenError> {
-        let blob = cbor::to_vec(self);
-        let prepared = context::prepare(SIGNATURE_CONTEXT, Some(chain), None, &blob)
-            .map_err(|e| OpenError::Context(e.to_string()))?;
-        Ok(SignedTransaction(Signed {
-            untrusted_raw_value: Some(Bytes(blob)),
-            signature: Signature {
-                public_key: PublicKey::new(key.public()),
-                signature: RawSignature::new(key.sign(&prepared)),
-            },
-        }))
+        Signed::sign(key, SIGNATURE_CONTEXT, Some(chain), self).map(SignedTransaction)
     }
 }
 

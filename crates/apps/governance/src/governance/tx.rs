@@ -27,7 +27,7 @@ pub enum Origin {
 ///
 /// # Errors
 /// In this order: malformed content, changes of parameters disabled, gas, reserved caller, balance below the deposit,
-/// then what [`check_content`] refuses.
+/// then what `check_content` refuses.
 pub fn submit_proposal(ctx: &mut Context<'_>, content: &ProposalContent) -> Result<Option<Proposal>> {
     let params = state::parameters(&ctx.state())?;
     content.validate_basic(&params).map_err(|e| Error::from(&codes::INVALID_ARGUMENT).context(e))?;

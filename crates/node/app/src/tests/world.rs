@@ -63,10 +63,7 @@ pub(crate) fn signed_node(entity: u8, expiration: Epoch, port: u16, signatures: 
         expiration,
         tls: TlsInfo { pub_key: public(&keys[3]) },
         p2p: P2pInfo { id: public(&keys[2]), addresses: Some(vec![address.clone()]) },
-        consensus: ConsensusInfo {
-            id: consensus,
-            addresses: Some(vec![ConsensusAddress { id: consensus, address }]),
-        },
+        consensus: ConsensusInfo { id: consensus, addresses: Some(vec![ConsensusAddress { id: consensus, address }]) },
         vrf: VrfInfo { id: public(&keys[4]) },
         runtimes: None,
         roles: Roles::VALIDATOR,
@@ -83,9 +80,7 @@ pub(crate) fn genesis() -> Document {
     doc.beacon.parameters.insecure_parameters.as_mut().unwrap().interval = INTERVAL;
     doc.registry.parameters.max_node_expiration = 1_000_000;
     doc.registry.nodes = (0..VALIDATORS).map(|v| signed_node(v, 500_000, 26656, 5)).collect();
-    doc.registry
-        .entities
-        .extend((0..VALIDATORS).map(|v| signed_entity(v, v, vec![public(&node_keys(v)[0])])));
+    doc.registry.entities.extend((0..VALIDATORS).map(|v| signed_entity(v, v, vec![public(&node_keys(v)[0])])));
     doc.vault = Some(vault::Genesis { parameters: vault::Parameters::defaults(), ..vault::Genesis::default() });
     doc.governance.parameters.voting_period = 2;
     doc.governance.parameters.stake_threshold = 68;
@@ -174,12 +169,11 @@ impl World {
         self.height += 1;
         let first = self.height == self.doc.height;
         let [_, proposer, ..] = node_keys(0).map(|k| public(&k).comet_address());
-        let vote =
-            |(address, power): (&[u8; 20], &i64)| VoteInfo {
-                address: Address20(*address),
-                power: *power,
-                signed_last_block: *address == proposer || rng.percent(80),
-            };
+        let vote = |(address, power): (&[u8; 20], &i64)| VoteInfo {
+            address: Address20(*address),
+            power: *power,
+            signed_last_block: *address == proposer || rng.percent(80),
+        };
         let votes: Vec<_> = if first { Vec::new() } else { self.validators.iter().map(vote).collect() };
         let total_voting_power = self.validators.values().sum();
         let guilty = public(&node_keys(VALIDATORS - 1)[1]).comet_address();
