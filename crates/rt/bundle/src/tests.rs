@@ -21,10 +21,12 @@ fn vectors() -> PathBuf {
     PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../../vectors/bundles"))
 }
 
-/// A recorded file; whoever asks for it reads it.
+/// A recorded file, noted as read if it exists: one test asks for a file that does not.
 fn vector(name: &str) -> PathBuf {
     let path = vectors().join(name);
-    dev_testkit::note_read(&path).unwrap();
+    if path.exists() {
+        dev_testkit::note_read(&path).unwrap();
+    }
     path
 }
 
