@@ -1,0 +1,30 @@
+//! gRPC with CBOR messages: a server whose methods are closures, and a client.
+//!
+//! Layer: L3, leaf: the only crate that knows HTTP/2 and tonic, besides tools. Reference counterpart: `go/common/grpc`,
+//! `go/common/cbor/codec.go`.
+//!
+//! It knows no service: names of methods and types of messages come from its users. It opens no file but the socket it is
+//! given.
+//!
+//! Main types: [`Router`], [`serve`] on a [`Listener`], [`Client`], [`RpcError`], [`Cbor`] and `()` as messages.
+//!
+//! Invariants: a message over [`MAX_MESSAGE_BYTES`] is refused before it is held in memory; a handler that panics ends
+//! its call, nothing else; a stream ends when its reader is gone.
+//!
+//! Tests: calls, streams, errors and limits between the server and the client over real sockets.
+
+mod client;
+mod codec;
+mod error;
+mod message;
+mod router;
+mod server;
+#[cfg(test)]
+mod tests;
+
+pub use client::{Address, Client, ConnectError};
+pub use codec::MAX_MESSAGE_BYTES;
+pub use error::{Code, RpcError};
+pub use message::{Argument, Cbor, Reply};
+pub use router::{BoxStream, Caller, Router};
+pub use server::{Listener, serve};

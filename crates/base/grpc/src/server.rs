@@ -1,0 +1,155 @@
+//! Sockets to listen on, and serving a router on them.
+
+use std::io;
+use std::net::SocketAddr;
+use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, UnixListener};
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::router::{Caller, Router};
+
+/// Most connections at once.
+const MAX_CONNECTIONS: usize = 1024;
+/// Most calls at once on a connection.
+const MAX_STREAMS: u32 = 1024;
+/// How long calls under way may go on when the server stops. Source: `go/common/grpc`.
+const DRAIN: Duration = Duration::from_secs(5);
+/// Pause after the machine refused a connection for want of descriptors.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// A socket that is listened on.
+#[derive(Debug)]
+pub struct Listener(Kind);
+
+#[derive(Debug)]
+enum Kind {
+    Unix(UnixListener, PathBuf),
+    Tcp(TcpListener),
+}
+
+impl Listener {
+    /// Listens on a path that only this user may use. A socket that nobody listens on is replaced; any other file, and a
+    /// socket that somebody listens on, is an error.
+    pub fn unix(path: &Path) -> io::Result<Self> {
+        match std::fs::symlink_metadata(path) {
+            Ok(metadata) if metadata.file_type().is_socket() => {
+                if std::os::unix::net::UnixStream::connect(path).is_ok() {
+                    let text = format!("{} is in use: is the node running already?", path.display());
+                    return Err(io::Error::new(io::ErrorKind::AddrInUse, text));
+                }
+                std::fs::remove_file(path)?;
+            }
+            Ok(_) => {
+                let text = format!("{} exists and is no socket: move it away", path.display());
+                return Err(io::Error::new(io::ErrorKind::AlreadyExists, text));
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
+        }
+        let listener = UnixListener::bind(path)?;
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o700))?;
+        Ok(Self(Kind::Unix(listener, path.to_owned())))
+    }
+
+    /// Listens on an address without encryption: for loopback.
+    pub async fn tcp(address: SocketAddr) -> io::Result<Self> {
+        Ok(Self(Kind::Tcp(TcpListener::bind(address).await?)))
+    }
+
+    /// The TCP address.
+    pub fn local_addr(&self) -> Option<SocketAddr> {
+        match &self.0 {
+            Kind::Tcp(listener) => listener.local_addr().ok(),
+            Kind::Unix(..) => None,
+        }
+    }
+}
+
+impl Drop for Listener {
+    fn drop(&mut self) {
+        if let Kind::Unix(_, path) = &self.0 {
+            // It may be gone already; a stale socket is replaced at the next start.
+            let _ = std::fs::remove_file(path);
+        }
+    }
+}
+
+/// Serves until stopped; then calls under way have [`DRAIN`] to end.
+pub async fn serve(listener: Listener, router: Arc<Router>, stop: CancellationToken) {
+    let slots = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    let mut connections = JoinSet::new();
+    loop {
+        let Ok(slot) = slots.clone().acquire_owned().await else { break };
+        let accepted = tokio::select! {
+            () = stop.cancelled() => break,
+            accepted = accept(&listener) => accepted,
+        };
+        match accepted {
+            Ok(stream) => {
+                let (router, stop) = (router.clone(), stop.clone());
+                connections.spawn(async move {
+                    connection(stream, router, stop).await;
+                    drop(slot);
+                });
+            }
+            Err(error) => {
+                tracing::warn!(module = "grpc", err = %error, "failed to accept a connection");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
+        while connections.try_join_next().is_some() {}
+    }
+    drop(listener);
+    let drained = async { while connections.join_next().await.is_some() {} };
+    // What is left after that is dropped with the set.
+    let _ = tokio::time::timeout(DRAIN, drained).await;
+}
+
+trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
+
+async fn accept(listener: &Listener) -> io::Result<Box<dyn Stream>> {
+    match &listener.0 {
+        Kind::Unix(listener, _) => Ok(Box::new(listener.accept().await?.0)),
+        Kind::Tcp(listener) => {
+            let stream = listener.accept().await?.0;
+            stream.set_nodelay(true)?;
+            Ok(Box::new(stream))
+        }
+    }
+}
+
+async fn connection(stream: Box<dyn Stream>, router: Arc<Router>, stop: CancellationToken) {
+    let service = service_fn(move |request| {
+        let router = router.clone();
+        async move { router.answer(request, Caller::default()).await }
+    });
+    let mut builder = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
+    builder
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(MAX_STREAMS)
+        .initial_stream_window_size(1 << 20)
+        .initial_connection_window_size(4 << 20)
+        .keep_alive_interval(Some(Duration::from_secs(600)))
+        .keep_alive_timeout(Duration::from_secs(20));
+    let mut connection = std::pin::pin!(builder.serve_connection(TokioIo::new(stream), service));
+    let outcome = tokio::select! {
+        outcome = connection.as_mut() => outcome,
+        () = stop.cancelled() => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(error) = outcome {
+        tracing::debug!(module = "grpc", err = %error, "connection ended");
+    }
+}
