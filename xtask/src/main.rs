@@ -9,6 +9,7 @@
 
 mod gate;
 mod layers;
+mod record;
 mod source;
 mod tidy;
 mod tree;
@@ -26,6 +27,8 @@ usage: cargo run -p xtask -- COMMAND
   test [--only STEP[,STEP]]    run the gate: fmt, tidy, clippy, tests, vectors, docs; ends with one line of counts
   check-vectors FAMILY FILE…   compare our code with recorded data; prints one JSON line, exits 1 at a difference
   check-vectors --list         list the families
+  record --address NODE --out DIR [--from H] [--to H] [--evidence FILE]
+                               write a running node's chain in the recorded-chain format (over its gRPC)
 ";
 
 fn main() -> ExitCode {
@@ -47,6 +50,7 @@ fn run(args: &[String]) -> Result<ExitCode> {
         ["test", "--only", steps] => gate::run(Some(steps)),
         ["check-vectors", "--list"] => Ok(vectors::list()),
         ["check-vectors", family, files @ ..] if !files.is_empty() => vectors::run(family, files),
+        ["record", args @ ..] => record::run(args),
         ["help" | "--help" | "-h"] => {
             print!("{USAGE}");
             Ok(ExitCode::SUCCESS)

@@ -6,6 +6,9 @@ use super::Problem;
 use crate::layers::{layer_of, refuse};
 use crate::tree::Tree;
 
+/// Crates that stand in for a foreign one (`[patch.crates-io]`) and so bear its name, by folder below `crates`.
+const STAND_INS: &[(&str, &str)] = &[("p2p/identity", "libp2p-identity")];
+
 /// Every crate is in the table, named by its path, and depends on nothing above it.
 pub(super) fn layers(tree: &Tree) -> Vec<Problem> {
     let dirs: BTreeMap<&str, &str> = tree.packages.iter().map(|p| (p.name.as_str(), p.dir.as_str())).collect();
@@ -15,7 +18,8 @@ pub(super) fn layers(tree: &Tree) -> Vec<Problem> {
             out.push(format!("{}: not in the table of xtask/src/layers.rs", package.dir));
         }
         if let Some(path) = package.dir.strip_prefix("crates/") {
-            let expected = path.replace('/', "-");
+            let stand_in = STAND_INS.iter().find(|(dir, _)| *dir == path);
+            let expected = stand_in.map_or_else(|| path.replace('/', "-"), |(_, name)| (*name).to_owned());
             if package.name != expected {
                 out.push(format!("{}: the package is called {}, not {expected}", package.dir, package.name));
             }
