@@ -2,10 +2,12 @@
 
 use apps_core::{Context, Error, Message, MessageKind, Reply, Result, Service, kv::KvRead};
 use base_codec::{Raw, cbor::Decode};
+use base_crypto::context::ChainContext;
 use comet_chain::app::ValidatorUpdate;
 use wire_consensus::{
     errors::registry as codes,
     genesis::Document,
+    known::Claim,
     registry::{
         METHOD_DEREGISTER_ENTITY, METHOD_PROVE_FRESHNESS, METHOD_REGISTER_ENTITY, METHOD_REGISTER_NODE,
         METHOD_REGISTER_RUNTIME, METHOD_UNFREEZE_NODE,
@@ -84,6 +86,18 @@ impl Service for Registry {
                 tx::prove_freshness(ctx)
             }
             _ => Err((&codes::INVALID_ARGUMENT).into()),
+        }
+    }
+
+    fn claims(&self, _chain: &ChainContext, method: &str, body: &Raw, claims: &mut Vec<Claim>) {
+        match method {
+            METHOD_REGISTER_ENTITY => claims.extend(body.decode_as().ok().and_then(|s| verify::entity_claim(&s))),
+            METHOD_REGISTER_NODE => {
+                if let Ok(signed) = body.decode_as() {
+                    claims.extend(verify::node_claims(&signed));
+                }
+            }
+            _ => {}
         }
     }
 

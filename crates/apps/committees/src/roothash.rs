@@ -17,15 +17,17 @@ mod tx;
 
 use apps_core::{Context, Error, Message, MessageKind, Reply, Result, Service, kv::KvRead};
 use base_codec::{Raw, cbor};
+use base_crypto::context::ChainContext;
 use base_prims::Namespace;
 use comet_chain::app::ValidatorUpdate;
 use wire_consensus::genesis::Document;
 use wire_consensus::{
     errors::roothash as codes,
     events::TypedEvent,
+    known::Claim,
     roothash::{
-        METHOD_EVIDENCE, METHOD_EXECUTOR_COMMIT, METHOD_SUBMIT_MSG, METHODS, RUNTIME_ID_ATTRIBUTE, RuntimeState,
-        runtime_id_value,
+        ExecutorCommit, METHOD_EVIDENCE, METHOD_EXECUTOR_COMMIT, METHOD_SUBMIT_MSG, METHODS, RUNTIME_ID_ATTRIBUTE,
+        RuntimeState, runtime_id_value,
     },
 };
 
@@ -62,6 +64,14 @@ impl Service for RootHash {
             METHOD_EVIDENCE => tx::submit_evidence(ctx, &decode(body)?),
             METHOD_SUBMIT_MSG => tx::submit_msg(ctx, &decode(body)?),
             _ => Err(Error::from(&codes::INVALID_ARGUMENT)),
+        }
+    }
+
+    fn claims(&self, chain: &ChainContext, method: &str, body: &Raw, claims: &mut Vec<Claim>) {
+        if method == METHOD_EXECUTOR_COMMIT
+            && let Ok(ExecutorCommit { id, commits: Some(commits) }) = body.decode_as()
+        {
+            claims.extend(commits.iter().filter_map(|c| c.claim(chain, &id)));
         }
     }
 

@@ -58,6 +58,7 @@ impl World {
     pub(crate) fn run<T>(&mut self, mode: Mode, f: impl FnOnce(&mut Context<'_>) -> T) -> (T, Vec<Event>) {
         let (result, events, changes) = {
             let env = Env {
+                known: &wire_consensus::known::KnownSignatures::default(),
                 services: &self.services,
                 chain: &self.chain,
                 blacklist: &self.blacklist,

@@ -13,6 +13,7 @@ use wire_consensus::{
     Time,
     consensus::{FEATURE_26_1, Parameters},
     events::{EVENT_TYPE_PREFIX, TypedEvent},
+    known::KnownSignatures,
     transaction::{Costs, Gas, Transaction},
 };
 
@@ -69,6 +70,8 @@ pub struct Env<'a> {
     pub config: &'a LocalConfig,
     /// Keys whose signatures never count on this network.
     pub blacklist: &'a Blacklist,
+    /// Signatures of the block's transactions that were verified ahead.
+    pub known: &'a KnownSignatures,
     /// Consensus parameters as of the last commit.
     pub params: &'a Parameters,
     /// State root of the last committed block; absent before the first.
@@ -461,6 +464,11 @@ impl<'a> Context<'a> {
     /// Data of the block, to change it.
     pub fn block_mut(&mut self) -> &mut BlockContext {
         &mut self.block
+    }
+
+    /// Signatures of the block's transactions that were verified ahead.
+    pub fn known_signatures(&self) -> &'a KnownSignatures {
+        self.env.known
     }
 
     /// Data that a service keeps for the length of the block, by its type.

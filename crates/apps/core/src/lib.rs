@@ -18,10 +18,12 @@
 mod context;
 pub mod epoch;
 mod error;
+pub mod events;
 mod gas;
 pub mod kv;
 mod layers;
 pub mod mux;
+mod open;
 pub mod params;
 mod service;
 pub mod submit;
@@ -31,4 +33,5 @@ pub use error::{Error, Result};
 pub use gas::GasMeter;
 pub use layers::{Layers, Level, View};
 pub use mux::{Mux, MuxConfig};
+pub use open::{OpenedTxs, Opener};
 pub use service::{Authenticator, Halt, Message, MessageKind, Reply, Service, Upgrader};

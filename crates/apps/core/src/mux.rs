@@ -3,11 +3,7 @@
 //! Source: `go/consensus/cometbft/abci/{mux,transaction,system}.go`.
 
 use base_codec::cbor;
-use base_crypto::{
-    blacklist::Blacklist,
-    context::{self, ChainContext},
-    ed25519::BatchVerifier,
-};
+use base_crypto::context::ChainContext;
 use base_prims::{EPOCH_INVALID, Hash, PublicKey};
 use comet_chain::app::{BlockResults, CheckResult, Event, ProposedBlock, TxResult, ValidatorUpdate};
 use wire_cometbft::merkle;
@@ -17,12 +13,15 @@ use wire_consensus::{
     errors,
     genesis::Document,
     meta::{BlockMetadata, METHOD_META},
-    transaction::{Fee, Gas, SIGNATURE_CONTEXT, SignedTransaction, Transaction},
+    transaction::{Fee, Gas, SignedTransaction, Transaction},
 };
 
 use crate::{
     Authenticator, BlockContext, Context, Env, Error, GasMeter, Halt, LocalConfig, Mode, Result, Service, Upgrader,
-    epoch, kv::KvRead, params,
+    epoch,
+    kv::KvRead,
+    open::{OpenedTx, OpenedTxs, Opener},
+    params,
 };
 
 /// Data of a successful transaction: no handler returns any, and the reference encodes that as CBOR null.
@@ -42,12 +41,10 @@ pub struct MuxConfig {
 
 /// Runs services over a state that somebody else keeps.
 pub struct Mux {
-    services: Vec<Box<dyn Service>>,
+    opener: Opener,
     authenticator: Box<dyn Authenticator>,
     upgrader: Option<Box<dyn Upgrader>>,
     local: LocalConfig,
-    chain: ChainContext,
-    blacklist: Blacklist,
     initial_height: i64,
     // As of the last commit.
     params: Parameters,
@@ -152,31 +149,17 @@ impl KvRead for EmptyState {
     }
 }
 
-/// A transaction whose envelope was looked at.
-enum Opened {
-    /// Signature and encoding are fine.
-    Good { tx: Transaction, signer: PublicKey, size: usize },
-    /// The result is an error already.
-    Bad(Error),
-}
-
 impl Mux {
     /// A multiplexer for a network that starts with the genesis document.
     pub fn new(config: MuxConfig, doc: &Document) -> Self {
         let MuxConfig { mut services, authenticator, upgrader, local } = config;
         services.sort_by_key(|s| s.name());
-        let mut blacklist =
-            if local.allow_test_keys { Blacklist::allowing_test_keys() } else { Blacklist::production() };
-        for key in &doc.consensus.parameters.public_key_blacklist {
-            blacklist.insert(*key.as_bytes());
-        }
+        let opener = Opener::new(services, doc.chain_context(), doc.blacklist(local.allow_test_keys));
         Self {
-            services,
+            opener,
             authenticator,
             upgrader,
             local,
-            chain: doc.chain_context(),
-            blacklist,
             initial_height: doc.height,
             params: doc.consensus.parameters.clone(),
             last_height: doc.height.saturating_sub(1),
@@ -188,7 +171,12 @@ impl Mux {
 
     /// The network.
     pub fn chain(&self) -> &ChainContext {
-        &self.chain
+        self.opener.chain()
+    }
+
+    /// What opens transactions; may be used on other threads, ahead of their execution.
+    pub fn opener(&self) -> &Opener {
+        &self.opener
     }
 
     /// Height of the last committed block; the one before the first height if there is none.
@@ -203,15 +191,16 @@ impl Mux {
 
     /// The services in order.
     pub fn services(&self) -> &[Box<dyn Service>] {
-        &self.services
+        self.opener.services()
     }
 
     fn env(&self) -> Env<'_> {
         Env {
-            services: &self.services,
-            chain: &self.chain,
+            services: self.opener.services(),
+            chain: self.opener.chain(),
             config: &self.local,
-            blacklist: &self.blacklist,
+            blacklist: self.opener.blacklist(),
+            known: self.opener.none_known(),
             params: &self.params,
             last_state_root: self.last_root,
             initial_height: self.initial_height,
@@ -228,8 +217,8 @@ impl Mux {
             let block = BlockContext { time: doc.time.0, ..BlockContext::default() };
             let mut ctx =
                 Context::new(&env, &EmptyState, Mode::InitChain, block, self.initial_height.saturating_sub(1));
-            params::set_chain_context(&mut ctx.state(), &self.chain)?;
-            for service in &self.services {
+            params::set_chain_context(&mut ctx.state(), self.opener.chain())?;
+            for service in self.opener.services() {
                 service
                     .init_chain(&mut ctx, doc)
                     .map_err(|e| e.context(format!("genesis of service {}", service.name())))?;
@@ -255,7 +244,21 @@ impl Mux {
         block: &ProposedBlock,
         purpose: Purpose,
     ) -> std::result::Result<Executed, BlockError> {
-        let env = self.env();
+        self.execute_opened(state, block, self.opener.open(&block.txs), purpose)
+    }
+
+    /// Executes a block whose transactions were opened before, by this multiplexer's [`Opener`].
+    ///
+    /// # Errors
+    /// As [`Mux::execute`].
+    pub fn execute_opened(
+        &self,
+        state: &dyn KvRead,
+        block: &ProposedBlock,
+        opened: OpenedTxs,
+        purpose: Purpose,
+    ) -> std::result::Result<Executed, BlockError> {
+        let env = Env { known: &opened.known, ..self.env() };
         let gas =
             if self.params.max_block_gas > 0 { GasMeter::limited(self.params.max_block_gas) } else { GasMeter::Nop };
         let context = BlockContext {
@@ -272,9 +275,8 @@ impl Mux {
         let mut begin_events = if ctx.last_block_height() == 0 { self.init_events.clone() } else { Vec::new() };
         begin_events.extend(ctx.begin_phase(Mode::DeliverTx));
 
-        let opened = self.open_all(&block.txs);
-        let mut tx_results = Vec::with_capacity(opened.len());
-        for opened in opened {
+        let mut tx_results = Vec::with_capacity(opened.txs.len());
+        for opened in opened.txs {
             tx_results.push(self.deliver(&mut ctx, opened, purpose)?);
         }
 
@@ -317,14 +319,26 @@ impl Mux {
     /// If the state is of another network or unreadable.
     pub fn resume(&mut self, state: &dyn KvRead, height: i64, root: Hash, time: Time) -> Result<()> {
         let found = params::chain_context(state)?;
-        if found != self.chain {
-            return Err(Error::Fatal(format!("state belongs to chain {found}, expected {}", self.chain)));
+        if found != *self.chain() {
+            return Err(Error::Fatal(format!("state belongs to chain {found}, expected {}", self.chain())));
         }
         self.params = params::parameters(state)?;
         self.last_height = height;
         self.last_root = Some(root);
         self.last_time = time;
         Ok(())
+    }
+
+    /// Tells services that the node goes on from a state that it has not executed block by block, or that it kept
+    /// from an earlier run. Nothing they change in the state is kept.
+    ///
+    /// # Errors
+    /// If a service fails; the node cannot go on then.
+    pub fn state_synced(&self, state: &dyn KvRead) -> Result<()> {
+        let env = self.env();
+        let block = BlockContext { time: self.last_time, ..BlockContext::default() };
+        let mut ctx = Context::new(&env, state, Mode::EndBlock, block, self.last_height);
+        ctx.dispatch(&crate::Message::StateSyncCompleted).map(drop)
     }
 
     fn begin_block(&self, ctx: &mut Context<'_>) -> std::result::Result<(), BlockError> {
@@ -338,7 +352,7 @@ impl Mux {
         if height_due || epoch_due {
             return Err(Halt::Configured.into());
         }
-        for service in &self.services {
+        for service in self.opener.services() {
             service.begin_block(ctx).map_err(|e| {
                 if e.is(&errors::upgrade::STOP_FOR_UPGRADE) {
                     return BlockError::Halt(Halt::Upgrade);
@@ -351,7 +365,7 @@ impl Mux {
 
     fn end_block(&self, ctx: &mut Context<'_>) -> std::result::Result<Vec<ValidatorUpdate>, BlockError> {
         let mut updates = Vec::new();
-        for service in &self.services {
+        for service in self.opener.services() {
             updates.extend(
                 service.end_block(ctx).map_err(|e| e.context(format!("end of block in service {}", service.name())))?,
             );
@@ -363,79 +377,20 @@ impl Mux {
         Ok(updates)
     }
 
-    /// Decodes all transactions and verifies their signatures in one batch.
-    fn open_all(&self, txs: &[Vec<u8>]) -> Vec<Opened> {
-        let mut batch = BatchVerifier::with_capacity(txs.len());
-        let mut envelopes = Vec::with_capacity(txs.len());
-        for raw in txs {
-            let envelope = self.decode_envelope(raw);
-            if let Ok((signed, prepared)) = &envelope {
-                batch.add(signed.signer().as_bytes(), prepared, signed.0.signature.signature.as_bytes());
-            }
-            envelopes.push(envelope);
-        }
-        let (_, verdicts) = batch.verify();
-        let mut verdicts = verdicts.into_iter();
-        envelopes
-            .into_iter()
-            .zip(txs)
-            .map(|(envelope, raw)| match envelope {
-                Err(e) => Opened::Bad(e),
-                Ok((signed, _)) => {
-                    let good = verdicts.next().unwrap_or(false);
-                    self.open_verified(&signed, good, raw.len())
-                }
-            })
-            .collect()
-    }
-
-    fn decode_envelope(&self, raw: &[u8]) -> Result<(SignedTransaction, [u8; 32])> {
-        let max = self.params.max_tx_size;
-        if max > 0 && u64::try_from(raw.len()).unwrap_or(u64::MAX) > max {
-            return Err((&errors::consensus::OVERSIZED_TX).into());
-        }
-        let signed: SignedTransaction = cbor::from_slice(raw).map_err(|e| Error::uncoded(e.to_string()))?;
-        let prepared = context::prepare(SIGNATURE_CONTEXT, Some(&self.chain), None, signed.0.blob())
-            .map_err(|e| Error::uncoded(e.to_string()))?;
-        Ok((signed, prepared))
-    }
-
-    fn open_verified(&self, signed: &SignedTransaction, good: bool, size: usize) -> Opened {
-        let signer = signed.signer();
-        if !good || self.blacklist.contains(signer.as_bytes()) {
-            return Opened::Bad(Error::uncoded("signed blob: verification failed"));
-        }
-        match cbor::from_slice::<Transaction>(signed.0.blob()) {
-            Err(e) => Opened::Bad(Error::uncoded(e.to_string())),
-            Ok(tx) if tx.method.is_empty() => Opened::Bad(Error::uncoded("transaction: method must be set")),
-            Ok(tx) => Opened::Good { tx, signer, size },
-        }
-    }
-
-    fn open_one(&self, raw: &[u8]) -> Opened {
-        match self.decode_envelope(raw) {
-            Err(e) => Opened::Bad(e),
-            Ok((signed, prepared)) => {
-                let good = signed.signer().verify_prepared(&prepared, &signed.0.signature.signature);
-                self.open_verified(&signed, good, raw.len())
-            }
-        }
-    }
-
     fn deliver(
         &self,
         ctx: &mut Context<'_>,
-        opened: Opened,
+        opened: OpenedTx,
         purpose: Purpose,
     ) -> std::result::Result<TxResult, BlockError> {
         ctx.begin_phase(Mode::DeliverTx);
-        let outcome = match opened {
-            Opened::Bad(e) => Err(e),
-            Opened::Good { tx, signer, .. } if tx.method == METHOD_META => {
+        let outcome = match opened.checked(self.params.max_tx_size) {
+            Err(e) => Err(e),
+            Ok((tx, signer, _)) if tx.method == METHOD_META => {
                 system_transaction(ctx, tx, signer, purpose)?;
                 Ok(())
             }
-            Opened::Good { tx, signer, size } => {
+            Ok((tx, signer, size)) => {
                 ctx.set_tx_signer(signer);
                 self.process(ctx, &tx, size)
             }
@@ -505,18 +460,14 @@ impl Mux {
     }
 
     fn check_inner(&self, ctx: &mut Context<'_>, raw: &[u8]) -> Result<()> {
-        match self.open_one(raw) {
-            Opened::Bad(e) => Err(e),
-            Opened::Good { tx, signer, size } => {
-                ctx.set_tx_signer(signer);
-                if let Some(upgrader) = &self.upgrader
-                    && upgrader.has_pending_upgrade_at(ctx.current_height())?
-                {
-                    return Err((&errors::transaction::UPGRADE_PENDING).into());
-                }
-                self.process(ctx, &tx, size)
-            }
+        let (tx, signer, size) = self.opener.open_one(raw, self.params.max_tx_size)?;
+        ctx.set_tx_signer(signer);
+        if let Some(upgrader) = &self.upgrader
+            && upgrader.has_pending_upgrade_at(ctx.current_height())?
+        {
+            return Err((&errors::transaction::UPGRADE_PENDING).into());
         }
+        self.process(ctx, &tx, size)
     }
 
     /// Gas that a transaction of the caller would use; errors of the transaction are not reported.

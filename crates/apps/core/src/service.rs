@@ -1,10 +1,12 @@
 //! What a service is, and what services say to each other.
 
 use base_codec::Raw;
+use base_crypto::context::ChainContext;
 use base_prims::{Address, Epoch, Quantity};
 use comet_chain::app::ValidatorUpdate;
 use wire_consensus::{
     genesis::Document,
+    known::Claim,
     registry::Runtime,
     roothash::message::{GovernanceMessage, RegistryMessage, StakingMessage},
     transaction::Transaction,
@@ -152,6 +154,11 @@ pub trait Service: Send + Sync {
     /// # Errors
     /// What the result of the transaction reports.
     fn execute_tx(&self, ctx: &mut Context<'_>, method: &str, body: &Raw) -> Result<()>;
+
+    /// Adds the signatures in the argument of a method that its execution will verify, as far as they can be told
+    /// without state. They are verified ahead, together with those of the whole block; what is missing here is verified
+    /// when it is needed.
+    fn claims(&self, _chain: &ChainContext, _method: &str, _body: &Raw, _claims: &mut Vec<Claim>) {}
 
     /// Runs at the end of a block. Only the scheduler returns validator updates.
     ///

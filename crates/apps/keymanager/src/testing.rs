@@ -222,6 +222,7 @@ impl World {
         f: impl FnOnce(&mut Context<'_>) -> Result<T>,
     ) -> Run<T> {
         let env = Env {
+            known: &wire_consensus::known::KnownSignatures::default(),
             services: &self.services,
             chain: &self.chain,
             config: &self.config,

@@ -2,18 +2,22 @@
 
 use std::collections::BTreeMap;
 
-use apps_core::{Error, Result, kv::KvRead};
-use base_prims::{Address, Epoch, Quantity};
+use apps_core::{Error, Result, events, kv::KvRead, typed_into};
+use base_prims::{Address, Epoch, Hash, Quantity};
 use wire_consensus::{
     errors::staking as codes,
-    staking::{Account, DebondingDelegationInfo, DelegationInfo, GeneralAccount, Genesis, ThresholdKind},
+    staking::{
+        Account, AddEscrowEvent, AllowanceChangeEvent, BurnEvent, DebondingDelegationInfo, DebondingStartEscrowEvent,
+        DelegationInfo, EscrowEvent, Event, GeneralAccount, Genesis, ReclaimEscrowEvent, TakeEscrowEvent,
+        ThresholdKind, TransferEvent,
+    },
 };
 
 pub use crate::state::{
     addresses, commission_schedule_addresses, common_pool, debonding_delegations_for, debonding_delegations_to,
     delegations_for, delegations_to, governance_deposits, last_block_fees, parameters, total_supply,
 };
-use crate::{genesis, state};
+use crate::{NAME, genesis, state};
 
 /// The required stake of a kind.
 ///
@@ -98,4 +102,42 @@ pub fn debonding_delegation_infos_for(
 /// [`Error::Fatal`] if the state is unavailable.
 pub fn genesis(kv: &dyn KvRead) -> Result<Genesis> {
     genesis::export(kv)
+}
+
+/// The nonce of the next transaction of an account.
+///
+/// # Errors
+/// As [`account`].
+pub fn nonce(kv: &dyn KvRead, address: &Address) -> Result<u64> {
+    Ok(account(kv, address)?.general.nonce)
+}
+
+/// The events of the service in a block's event, as clients see them. Source: `go/consensus/cometbft/staking/events.go`.
+///
+/// # Errors
+/// If an attribute is malformed or unknown.
+pub fn events(height: i64, tx_hash: Hash, event: &comet_chain::app::Event) -> Result<Vec<Event>> {
+    let mut found = Vec::new();
+    for attribute in events::attributes(NAME, event).into_iter().flatten() {
+        let mut event = Event { height, tx_hash, ..Event::default() };
+        let mut escrow = EscrowEvent::default();
+        let plain = typed_into!(attribute, event, {
+            transfer: TransferEvent,
+            burn: BurnEvent,
+            allowance_change: AllowanceChangeEvent,
+        });
+        let of_escrow = typed_into!(attribute, escrow, {
+            add: AddEscrowEvent,
+            take: TakeEscrowEvent,
+            debonding_start: DebondingStartEscrowEvent,
+            reclaim: ReclaimEscrowEvent,
+        });
+        if of_escrow {
+            event.escrow = Some(escrow);
+        } else if !plain {
+            return Err(attribute.unknown().context("staking"));
+        }
+        found.push(event);
+    }
+    Ok(found)
 }

@@ -7,7 +7,7 @@ use wire_consensus::{
     errors::staking as codes,
     genesis::Document,
     staking::{
-        METHOD_ADD_ESCROW, METHOD_ALLOW, METHOD_AMEND_COMMISSION_SCHEDULE, METHOD_BURN, METHOD_RECLAIM_ESCROW,
+        Genesis, METHOD_ADD_ESCROW, METHOD_ALLOW, METHOD_AMEND_COMMISSION_SCHEDULE, METHOD_BURN, METHOD_RECLAIM_ESCROW,
         METHOD_TRANSFER, METHOD_WITHDRAW,
     },
 };
@@ -79,7 +79,10 @@ impl Service for Staking {
     }
 
     fn export_genesis(&self, state: &dyn KvRead, _height: i64, doc: &mut Document) -> Result<()> {
-        doc.staking = genesis::export(state)?;
+        // The token's name is in no state: it stays as the document has it.
+        let token_symbol = std::mem::take(&mut doc.staking.token_symbol);
+        let token_value_exponent = doc.staking.token_value_exponent;
+        doc.staking = Genesis { token_symbol, token_value_exponent, ..genesis::export(state)? };
         Ok(())
     }
 }

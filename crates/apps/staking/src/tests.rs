@@ -105,6 +105,7 @@ impl World {
         let blacklist = Blacklist::production();
         let (result, events, changes) = {
             let env = Env {
+                known: &wire_consensus::known::KnownSignatures::default(),
                 services: &self.services,
                 chain: &chain,
                 config: &self.config,

@@ -11,7 +11,7 @@ use base_kv_disk::Disk;
 use base_prims::Namespace;
 use clap::Subcommand;
 use mkvs_db::{Config, NodeDb, Threads};
-use node_app::{DbStore, MemoryStore, NodeOptions, StateStore};
+use node_app::{DbStore, MemoryStore, NodeOptions, StateStore, WriteBehind};
 use node_replay::{Options, ReplayError, replay};
 use rt_tee::VerifyOptions;
 use serde_json::json;
@@ -55,7 +55,10 @@ fn open_store(dir: Option<&Path>) -> Result<Box<dyn StateStore>, String> {
     }
     std::fs::create_dir_all(dir).map_err(|e| format!("{name}: cannot create: {e}"))?;
     let disk = Disk::open(dir, base_kv_disk::Options::default()).map_err(|e| format!("{name}: {e}"))?;
-    let db = NodeDb::open(Arc::new(disk), Config::new(Namespace::ZERO)).map_err(|e| format!("{name}: {e}"))?;
+    // What is lost with the power can be replayed: as in a node that syncs, execution does not wait for the disk.
+    let behind = WriteBehind::new(Arc::new(disk)).map_err(|e| format!("{name}: {e}"))?;
+    let config = Config { discard_write_logs: true, ..Config::new(Namespace::ZERO) };
+    let db = NodeDb::open(Arc::new(behind), config).map_err(|e| format!("{name}: {e}"))?;
     Ok(Box::new(DbStore::open(&db).map_err(|e| format!("{name}: {e}"))?))
 }
 
@@ -73,6 +76,7 @@ fn run_replay(args: &ReplayArgs) -> ExitCode {
         compare: !args.no_expected,
         node: NodeOptions { local, upgrades: Some(Default::default()) },
         store,
+        observer: None,
     };
     match replay(options) {
         Ok(report) => {

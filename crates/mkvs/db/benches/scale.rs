@@ -11,7 +11,7 @@ use base_kv_disk::{Disk, Options};
 use base_prims::Namespace;
 use mkvs_db::checkpoint::{Restorer, create};
 use mkvs_db::{Config, NodeDb, Threads};
-use mkvs_tree::proof::{Builder, verify};
+use mkvs_tree::proof::{Builder, Verifier, verify};
 use mkvs_tree::{KvRead, KvWrite, Root, RootType};
 
 /// Versions with changes after the first one.
@@ -168,6 +168,18 @@ fn reads(db: &NodeDb, root: &Root, keys: u64) {
         verify(&root.hash, proof).expect("proof verifies");
     }
     report("proof verify", keys, READS, start);
+    let start = Timer::now();
+    let mut verifier = Verifier::default();
+    for proof in &proofs {
+        verifier.verify(&root.hash, proof).expect("proof verifies");
+    }
+    report("  by one verifier", keys, READS, start);
+    let start = Timer::now();
+    let mut verifier = Verifier::default();
+    for proof in &proofs {
+        assert_eq!(verifier.pairs(&root.hash, proof).expect("proof verifies").len(), 1);
+    }
+    report("  pairs only", keys, READS, start);
 }
 
 fn main() {

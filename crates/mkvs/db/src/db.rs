@@ -12,6 +12,7 @@ use crate::error::DbError;
 use crate::exec::Threads;
 use crate::keys;
 use crate::meta::Meta;
+use crate::multipart::Place;
 use crate::record::RootRecord;
 use crate::tree::DbTree;
 
@@ -44,6 +45,8 @@ pub(crate) struct Inner {
     pub(crate) config: Config,
     /// Held during every change, so that changes are one after another.
     meta: Mutex<Meta>,
+    /// Where a restore in progress goes on. Never taken before `meta` is let go.
+    parts: Mutex<Option<Place>>,
 }
 
 impl std::fmt::Debug for NodeDb {
@@ -77,7 +80,7 @@ impl NodeDb {
                 meta
             }
         };
-        let db = Self(Arc::new(Inner { kv, config, meta: Mutex::new(meta) }));
+        let db = Self(Arc::new(Inner { kv, config, meta: Mutex::new(meta), parts: Mutex::new(None) }));
         db.recover()?;
         Ok(db)
     }
@@ -114,6 +117,10 @@ impl NodeDb {
 
     pub(crate) fn meta(&self) -> MutexGuard<'_, Meta> {
         self.0.meta.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn parts(&self) -> MutexGuard<'_, Option<Place>> {
+        self.0.parts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// All pairs whose key starts with `prefix`.

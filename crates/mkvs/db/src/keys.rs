@@ -8,7 +8,7 @@
 //! | `b` | version, batch | ids of the nodes that the batch no longer uses |
 //! | `w` | version, type, hash | write log from the root's base to the root |
 //! | `x` | version, batch | empty: the batch is being written |
-//! | `t` | hash | node of a restore in progress |
+//! | `t` | hash | node of a restore in progress, or where its whole subtree is |
 //!
 //! Numbers are big-endian: 8 bytes version, 2 batch, 4 index, 1 type.
 
@@ -30,6 +30,12 @@ pub(crate) fn node(id: &NodeId) -> [u8; 15] {
     key[9..11].copy_from_slice(&id.batch.to_be_bytes());
     key[11..].copy_from_slice(&id.index.to_be_bytes());
     key
+}
+
+/// The id in the key of a node.
+pub(crate) fn node_of(key: &[u8]) -> Option<NodeId> {
+    let index = u32::from_be_bytes(key.get(11..)?.try_into().ok()?);
+    Some(NodeId { version: version_of(key)?, batch: batch_of(key)?, index })
 }
 
 /// Start of all keys of a kind and version.

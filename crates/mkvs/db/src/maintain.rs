@@ -100,10 +100,7 @@ impl NodeDb {
         }
         let latest = self.latest_version();
         self.kv().scan(&[keys::NODE], Some(&[keys::NODE + 1]), Order::Forward, &mut |key, _| {
-            let index = key.get(11..15).and_then(|b| b.try_into().ok()).map(u32::from_be_bytes);
-            let id = keys::version_of(key).zip(keys::batch_of(key)).zip(index);
-            let known =
-                id.is_some_and(|((version, batch), index)| seen.contains_key(&NodeId { version, batch, index }));
+            let known = keys::node_of(key).is_some_and(|id| seen.contains_key(&id));
             let is_final = keys::version_of(key).is_some_and(|v| latest.is_some_and(|latest| v <= latest));
             out.leaked += u64::from(is_final && !known);
             ControlFlow::Continue(())
@@ -147,6 +144,22 @@ impl NodeDb {
         Ok(())
     }
 
+    /// Size of the store; cheap.
+    ///
+    /// # Errors
+    /// If the store fails.
+    pub fn store_stats(&self) -> Result<KvStats, DbError> {
+        Ok(self.kv().stats()?)
+    }
+
+    /// Makes everything written so far survive a power loss.
+    ///
+    /// # Errors
+    /// If the store fails.
+    pub fn sync(&self) -> Result<(), DbError> {
+        Ok(self.kv().sync()?)
+    }
+
     /// Gives unused space back to the file system; may take long.
     ///
     /// # Errors
@@ -160,15 +173,19 @@ impl NodeDb {
     /// # Errors
     /// If pruning fails.
     pub fn prune_to(&self, keep: u64, progress: &mut dyn FnMut(u64) -> ControlFlow<()>) -> Result<u64, DbError> {
-        let mut pruned = 0;
-        while let Some((earliest, latest)) = self.meta_range()
-            && latest - earliest >= keep.max(1)
-            && progress(earliest).is_continue()
-        {
-            self.prune(earliest)?;
-            pruned += 1;
+        let Some((_, latest)) = self.meta_range() else { return Ok(0) };
+        let before = (latest + 1).saturating_sub(keep.max(1));
+        let (mut pruned, mut stopped) = (0, false);
+        loop {
+            let removed = self.prune_some(before, &mut |version| {
+                stopped = stopped || progress(version).is_break();
+                !stopped
+            })?;
+            pruned += removed;
+            if removed == 0 || stopped {
+                return Ok(pruned);
+            }
         }
-        Ok(pruned)
     }
 
     fn meta_range(&self) -> Option<(u64, u64)> {

@@ -99,15 +99,16 @@ impl Label {
 
     /// A label from its bytes; `None` if their number does not fit `bits` or an unused bit is set.
     pub fn from_bytes(bytes: &[u8], bits: u16) -> Option<Self> {
-        if bytes.len() != usize::from(bits).div_ceil(8) {
-            return None;
-        }
-        if let (Some(last), used @ 1..) = (bytes.last(), bits % 8)
-            && last & (0xff >> used) != 0
-        {
-            return None;
-        }
-        Some(Self::from_vec(bytes, usize::from(bits)))
+        Self::fits(bytes, bits).then(|| Self::from_vec(bytes, usize::from(bits)))
+    }
+
+    /// Whether the bytes are those of a label of that many bits.
+    pub(crate) fn fits(bytes: &[u8], bits: u16) -> bool {
+        let unused_set = match (bytes.last(), bits % 8) {
+            (Some(last), used @ 1..) => last & (0xff >> used) != 0,
+            _ => false,
+        };
+        bytes.len() == usize::from(bits).div_ceil(8) && !unused_set
     }
 
     /// `bits` is at most 65535: it is a difference of key lengths, which [`crate::MAX_KEY_LEN`] bounds.
@@ -204,9 +205,14 @@ impl Leaf {
     /// The node's hash.
     pub fn hash(&self) -> Hash {
         let (key, value) = self.split();
+        Self::hash_of(key, value)
+    }
+
+    /// The hash of a leaf.
+    pub(crate) fn hash_of(key: &[u8], value: &[u8]) -> Hash {
         // Lengths fit: keys are bounded and values are checked on insertion and decoding.
-        let value_len = u32::try_from(value.len()).unwrap_or(u32::MAX);
-        Hash::of(&[&[LEAF], &self.key_len.to_le_bytes(), key, &value_len.to_le_bytes(), value])
+        let len = |bytes: &[u8]| u32::try_from(bytes.len()).unwrap_or(u32::MAX).to_le_bytes();
+        Hash::of(&[&[LEAF], &len(key), key, &len(value), value])
     }
 
     /// Bytes of memory, roughly.
@@ -314,13 +320,17 @@ impl Inner {
 
     /// The node's hash, given its children's.
     pub(crate) fn hash_with(&self, leaf: &Hash, left: &Hash, right: &Hash) -> Hash {
-        let label = self.label.bytes();
+        Self::hash_of(self.label.bits, self.label.bytes(), [leaf, left, right])
+    }
+
+    /// The hash of an inner node with this label, given its children's.
+    pub(crate) fn hash_of(bits: u16, label: &[u8], [leaf, left, right]: [&Hash; 3]) -> Hash {
         // One buffer and one call: the usual node fills a single block of the hash function.
         let mut buf = [0u8; 160];
         let total = 3 + label.len() + 96;
         if let Some(out) = buf.get_mut(..total) {
             out[0] = INNER;
-            out[1..3].copy_from_slice(&self.label.bits.to_le_bytes());
+            out[1..3].copy_from_slice(&bits.to_le_bytes());
             out[3..3 + label.len()].copy_from_slice(label);
             let hashes = &mut out[3 + label.len()..];
             hashes[..32].copy_from_slice(leaf.as_bytes());
@@ -328,8 +338,7 @@ impl Inner {
             hashes[64..].copy_from_slice(right.as_bytes());
             return Hash::of(&[out]);
         }
-        let bits = self.label.bits.to_le_bytes();
-        Hash::of(&[&[INNER], &bits, label, leaf.as_bytes(), left.as_bytes(), right.as_bytes()])
+        Hash::of(&[&[INNER], &bits.to_le_bytes(), label, leaf.as_bytes(), left.as_bytes(), right.as_bytes()])
     }
 
     /// Bytes of memory, roughly.

@@ -119,6 +119,9 @@ pub fn decode(bytes: &[u8], own: &NodeId) -> Result<NodeRef, StoredError> {
                     return Ok(Link::Empty);
                 }
                 let hash = Hash::new(r.array()?);
+                if hash.is_empty_hash() {
+                    return Err(StoredError::Field("child hash"));
+                }
                 let version = own.version.wrapping_sub(r.varint()?);
                 let batch = u16::try_from(r.varint()?).map_err(|_| StoredError::Field("batch"))?;
                 let index = u32::try_from(r.varint()?).map_err(|_| StoredError::Field("index"))?;
@@ -133,5 +136,22 @@ pub fn decode(bytes: &[u8], own: &NodeId) -> Result<NodeRef, StoredError> {
             Ok(NodeRef::Inner(Arc::new(Inner { label, leaf, left, right })))
         }
         kind => Err(StoredError::Kind(kind)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_child_without_a_tree_is_refused() {
+        // Found by fuzzing: a branch whose second child has the hash of the empty tree would have one child.
+        let own = NodeId { version: 7, batch: 1, index: 3 };
+        let mut bytes = vec![INNER, 6, 0, 0];
+        for hash in [Hash::new([1; 32]), Hash::EMPTY] {
+            bytes.extend_from_slice(hash.as_bytes());
+            bytes.extend_from_slice(&[0, 0, 0]);
+        }
+        assert_eq!(decode(&bytes, &own).map(drop), Err(StoredError::Field("child hash")));
     }
 }

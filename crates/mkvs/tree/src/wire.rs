@@ -61,31 +61,38 @@ fn take_array<const N: usize>(data: &mut &[u8]) -> Result<[u8; N], WireError> {
     take(data, N)?.try_into().map_err(|_| WireError::Truncated)
 }
 
+/// Key and value of a leaf, in the bytes that it was read from.
+pub(crate) type Pair<'a> = (&'a [u8], &'a [u8]);
+
+/// As [`WireNode`], in the bytes that it was read from.
+pub(crate) enum RawNode<'a> {
+    Leaf(Pair<'a>),
+    Inner { bits: u16, label: &'a [u8], leaf: Option<Pair<'a>>, children: Option<(Hash, Hash)> },
+}
+
 /// A leaf whose kind byte was already read.
-fn leaf_body(data: &mut &[u8]) -> Result<Arc<Leaf>, WireError> {
+fn leaf_body<'a>(data: &mut &'a [u8]) -> Result<Pair<'a>, WireError> {
     let key_len = usize::from(u16::from_le_bytes(take_array(data)?));
     if key_len > MAX_KEY_LEN {
         return Err(WireError::KeyTooLong(key_len));
     }
     let key = take(data, key_len)?;
     let value_len = u32::from_le_bytes(take_array(data)?);
-    let value = take(data, usize::try_from(value_len).map_err(|_| WireError::Truncated)?)?;
-    Ok(Arc::new(Leaf::new(key, value)))
+    Ok((key, take(data, usize::try_from(value_len).map_err(|_| WireError::Truncated)?)?))
 }
 
 /// Reads one node that fills all of `data`.
-///
-/// # Errors
-/// If the bytes are not exactly one node.
-pub fn decode(mut data: &[u8]) -> Result<WireNode, WireError> {
+pub(crate) fn parse<'a>(mut data: &'a [u8]) -> Result<RawNode<'a>, WireError> {
     let data = &mut data;
     let [kind] = take_array(data)?;
     let node = match kind {
-        LEAF => WireNode::Leaf(leaf_body(data)?),
+        LEAF => RawNode::Leaf(leaf_body(data)?),
         INNER => {
             let bits = u16::from_le_bytes(take_array(data)?);
             let label = take(data, usize::from(bits).div_ceil(8))?;
-            let label = Label::from_bytes(label, bits).ok_or(WireError::Label)?;
+            if !Label::fits(label, bits) {
+                return Err(WireError::Label);
+            }
             let leaf = match take_array(data)? {
                 [NIL] => None,
                 [LEAF] => Some(leaf_body(data)?),
@@ -96,11 +103,26 @@ pub fn decode(mut data: &[u8]) -> Result<WireNode, WireError> {
             } else {
                 None
             };
-            WireNode::Inner { label, leaf, children }
+            RawNode::Inner { bits, label, leaf, children }
         }
         other => return Err(WireError::Kind(other)),
     };
     if data.is_empty() { Ok(node) } else { Err(WireError::Trailing(data.len())) }
+}
+
+/// Reads one node that fills all of `data`.
+///
+/// # Errors
+/// If the bytes are not exactly one node.
+pub fn decode(data: &[u8]) -> Result<WireNode, WireError> {
+    let leaf = |(key, value): Pair<'_>| Arc::new(Leaf::new(key, value));
+    Ok(match parse(data)? {
+        RawNode::Leaf(pair) => WireNode::Leaf(leaf(pair)),
+        RawNode::Inner { bits, label, leaf: own, children } => {
+            let label = Label::from_bytes(label, bits).ok_or(WireError::Label)?;
+            WireNode::Inner { label, leaf: own.map(leaf), children }
+        }
+    })
 }
 
 /// Appends a leaf.

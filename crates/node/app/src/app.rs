@@ -12,12 +12,14 @@ use comet_chain::app::{
     Verdict,
 };
 use wire_consensus::{
+    Time,
     genesis::Document,
     meta::{BlockMetadata, MAX_META_TX_BYTES, METHOD_META},
     transaction::Transaction,
 };
 
 use crate::{
+    ahead::Ahead,
     check::CheckState,
     store::{Change, StateStore, StoreError},
 };
@@ -43,12 +45,19 @@ pub struct NodeApp {
     pending: Option<Pending>,
     // Signs block metadata when this node proposes.
     consensus_key: Option<SecretKey>,
+    ahead: Ahead,
 }
 
 impl NodeApp {
     /// An application over a store.
     pub fn new(mux: Mux, store: Box<dyn StateStore>, consensus_key: Option<SecretKey>) -> Self {
-        Self { mux, store, check: CheckState::default(), pending: None, consensus_key }
+        let ahead = Ahead::new(mux.opener().clone());
+        Self { mux, store, check: CheckState::default(), pending: None, consensus_key, ahead }
+    }
+
+    /// Opens the transactions of coming blocks, on whatever thread has time for it.
+    pub fn ahead(&self) -> &Ahead {
+        &self.ahead
     }
 
     /// The services.
@@ -76,6 +85,31 @@ impl NodeApp {
         }
     }
 
+    /// Goes on from another store, which has a committed version.
+    ///
+    /// # Errors
+    /// As [`NodeApp::resume`].
+    pub fn resume_from(&mut self, store: Box<dyn StateStore>) -> Result<(), Fatal> {
+        self.store = store;
+        self.resume()
+    }
+
+    /// Goes on from what the store holds: a version kept from an earlier run, or restored.
+    ///
+    /// # Errors
+    /// If the store is empty, its state is unreadable or of another network, or a service cannot go on from it.
+    pub fn resume(&mut self) -> Result<(), Fatal> {
+        self.pending = None;
+        self.check = CheckState::default();
+        let (version, root) =
+            self.store.committed().ok_or_else(|| Fatal::Internal("cannot go on from an empty state".to_owned()))?;
+        let internal = |e: apps_core::Error| Fatal::Internal(e.to_string());
+        let state = self.store.state();
+        // Like the reference, checks see no time until the first commit.
+        self.mux.resume(state, version.cast_signed(), root, Time::default()).map_err(internal)?;
+        self.mux.state_synced(state).map_err(internal)
+    }
+
     /// Sets the genesis state. It is not durable by itself: the first block's commit makes it so.
     ///
     /// # Errors
@@ -95,7 +129,8 @@ impl NodeApp {
 
     fn run(&mut self, block: &ProposedBlock, purpose: Purpose) -> Result<(Executed, Hash), Error> {
         self.undo_pending()?;
-        let executed = self.mux.execute(self.store.state(), block, purpose)?;
+        let opened = self.ahead.take(block);
+        let executed = self.mux.execute_opened(self.store.state(), block, opened, purpose)?;
         let root = self.store.apply(&executed.changes)?;
         Ok((executed, root))
     }

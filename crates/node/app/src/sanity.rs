@@ -2,9 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use apps_committees::registry::{sanity, tee::TeeRules, verify::Rules};
+use apps_committees::registry::{
+    sanity,
+    tee::TeeRules,
+    verify::{Rules, Trust},
+};
 use apps_core::LocalConfig;
-use wire_consensus::{Invalid, genesis::Document, staking::sanity::check_stake};
+use wire_consensus::{Invalid, genesis::Document, known::KnownSignatures, staking::sanity::check_stake};
 
 /// Checks a genesis document as the reference does before a network may start from it.
 /// Source: `go/genesis/api/sanity_check.go`.
@@ -17,7 +21,7 @@ pub fn sanity_check(doc: &Document, local: &LocalConfig) -> Result<(), Invalid> 
     let params = &doc.registry.parameters;
     let rules = Rules {
         params,
-        blacklist: &blacklist,
+        trust: Trust { blacklist: &blacklist, known: &KnownSignatures::default() },
         tee: TeeRules {
             features: params.tee_features.as_ref(),
             now: doc.time.0,

@@ -119,11 +119,15 @@ impl JsonLines {
             .ok_or_else(|| self.format(&format!("hexadecimal digits in {what}")))
     }
 
-    pub(crate) fn next_block(&mut self) -> Result<Option<RecordedBlock>, FileError> {
+    /// The next block; what is not needed to execute it is left out unless `results` are wanted.
+    pub(crate) fn next_block(&mut self, results: bool) -> Result<Option<RecordedBlock>, FileError> {
         let Some(v) = self.next_value()? else { return Ok(None) };
         let height =
             v.get("height").and_then(Value::as_i64).ok_or_else(|| self.format("an integer in field height"))?;
         let block = self.base64(&v, "block")?.ok_or_else(|| self.format("a field block"))?;
+        if !results {
+            return Ok(Some(RecordedBlock { height, block, ..RecordedBlock::default() }));
+        }
         let hash = match v.get("hash") {
             None | Some(Value::Null) => None,
             Some(h) => Some(self.hex(h, "field hash")?),

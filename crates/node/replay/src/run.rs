@@ -1,23 +1,22 @@
 //! The replay itself.
 
-use std::{
-    collections::BTreeMap,
-    ops::ControlFlow,
-    path::{Path, PathBuf},
-    time::{Duration, Instant},
-};
+use std::{collections::BTreeMap, ops::ControlFlow, path::PathBuf, time::Instant};
 
 use apps_core::epoch;
 use apps_governance::upgrade::{Handler, Upgrades};
-use base_prims::{Hash, version::PROTOCOLS};
+use base_prims::version::PROTOCOLS;
 use comet_chain::{
     app::{BlockResults, Fatal, ProposedBlock, ValidatorUpdate},
     exec::{proposed_block, results_hash},
     state::State,
 };
 use node_app::{Change, NodeApp, NodeOptions, StateStore, build_mux};
-use serde_json::{Value, json};
-use wire_cometbft::{Message as _, abci::AbciResponses, block::Block, validators::ValidatorSet};
+use wire_cometbft::{
+    Message as _,
+    abci::AbciResponses,
+    block::{Block, BlockId},
+    validators::ValidatorSet,
+};
 use wire_consensus::{
     genesis::{Document, comet},
     upgrade::{Descriptor, LATEST_DESCRIPTOR_VERSION},
@@ -26,6 +25,8 @@ use wire_consensus::{
 use crate::{
     compare::{At, Mismatch},
     files::{FileError, JsonLines, RecordedBlock, RecordedDiff},
+    pipeline::{self, Coming, MAX_AWAITED, Verifier},
+    report::Report,
 };
 
 /// What to replay and how.
@@ -40,7 +41,12 @@ pub struct Options {
     pub node: NodeOptions,
     /// Where the state is kept.
     pub store: Box<dyn StateStore>,
+    /// Shown every block, its results, and the application after its commit.
+    pub observer: Option<Observer>,
 }
+
+/// Looks at the application after each block. See [`Options::observer`].
+pub type Observer = Box<dyn FnMut(&Block, &BlockResults, &NodeApp)>;
 
 /// Why a replay did not come to its end.
 #[derive(Debug, thiserror::Error)]
@@ -83,76 +89,6 @@ impl From<Mismatch> for ReplayError {
     }
 }
 
-/// Counts and times of a replay.
-#[derive(Clone, Debug, Default)]
-pub struct Report {
-    /// Chain context.
-    pub chain: String,
-    /// Blocks executed.
-    pub blocks: u64,
-    /// Transactions executed.
-    pub transactions: u64,
-    /// Of these failed.
-    pub failed: u64,
-    /// State roots compared with recorded ones.
-    pub roots: u64,
-    /// Blocks whose results and events were compared.
-    pub results: u64,
-    /// Heights whose state change was compared key by key.
-    pub diffs: u64,
-    /// Heights whose validator set was compared.
-    pub validator_sets: u64,
-    /// What could not be compared because it was not recorded.
-    pub unchecked: u64,
-    /// Time for decoding blocks.
-    pub decode: Duration,
-    /// Time for checking headers and commit signatures.
-    pub verify: Duration,
-    /// Time for executing, hashing the state included.
-    pub execute: Duration,
-    /// Time for making the state durable.
-    pub commit: Duration,
-    /// Upgrades that were made without being in a block: height and handler.
-    pub upgrades: Vec<(i64, String)>,
-    /// App hash of every height, if asked for with [`Options::compare`] off.
-    pub app_hashes: Vec<(i64, Hash)>,
-}
-
-impl Report {
-    /// The report as one object, with rates.
-    pub fn to_json(&self) -> Value {
-        let total = self.decode + self.verify + self.execute + self.commit;
-        let rate = |n: u64| {
-            #[allow(clippy::cast_precision_loss)]
-            let n = n as f64;
-            (n / total.as_secs_f64().max(1e-9)).round()
-        };
-        let ms = |d: Duration| u64::try_from(d.as_millis()).unwrap_or(u64::MAX);
-        json!({
-            "chain": self.chain,
-            "blocks": self.blocks,
-            "transactions": self.transactions,
-            "failed_transactions": self.failed,
-            "compared": {
-                "roots": self.roots,
-                "results": self.results,
-                "state_diffs": self.diffs,
-                "validator_sets": self.validator_sets,
-            },
-            "unchecked": self.unchecked,
-            "upgrades": self.upgrades,
-            "milliseconds": {
-                "decode": ms(self.decode),
-                "verify": ms(self.verify),
-                "execute": ms(self.execute),
-                "commit": ms(self.commit),
-            },
-            "blocks_per_second": rate(self.blocks),
-            "transactions_per_second": rate(self.transactions),
-        })
-    }
-}
-
 /// The recorded state, kept beside the node's own to find what a block changed.
 type Mirror = BTreeMap<Vec<u8>, Vec<u8>>;
 
@@ -166,6 +102,7 @@ struct Replay {
     first: bool,
     recorded_root: Option<Vec<u8>>,
     upgrades: Option<Upgrades>,
+    observer: Option<Observer>,
 }
 
 /// Replays a recorded chain.
@@ -194,6 +131,7 @@ pub fn replay(options: Options) -> Result<Report, ReplayError> {
 
     let diffs =
         if options.compare { JsonLines::open_if_present(&options.dir.join("state_diffs.jsonl.gz"))? } else { None };
+    let blocks = JsonLines::open(&options.dir.join("blocks.jsonl.gz"))?;
     let mut replay = Replay {
         report: Report { chain: doc.chain_context().to_string(), ..Report::default() },
         app,
@@ -204,19 +142,37 @@ pub fn replay(options: Options) -> Result<Report, ReplayError> {
         first: true,
         recorded_root: None,
         upgrades,
+        observer: options.observer,
     };
-    replay.run(&options.dir, options.to)?;
-    Ok(replay.report)
+    let started = Instant::now();
+    let ahead = replay.app.ahead().clone();
+    let (read, open, signatures) =
+        pipeline::run(blocks, options.compare, options.to, ahead, |coming, verifier| replay.run(coming, verifier))?;
+    let Replay { app, mut report, .. } = replay;
+    // The store may still be writing.
+    let finishing = Instant::now();
+    drop(app);
+    report.commit += finishing.elapsed();
+    (report.read, report.open, report.commit_signatures) = (read, open, signatures);
+    report.total = started.elapsed();
+    Ok(report)
 }
 
 impl Replay {
-    fn run(&mut self, dir: &Path, to: Option<i64>) -> Result<(), ReplayError> {
-        let mut blocks = JsonLines::open(&dir.join("blocks.jsonl.gz"))?;
-        while let Some(recorded) = blocks.next_block()? {
-            if to.is_some_and(|to| recorded.height > to) {
-                break;
-            }
-            self.block(&recorded)?;
+    fn run(&mut self, coming: &mut Coming, verifier: &Verifier) -> Result<(), ReplayError> {
+        let outcome = self.blocks(coming, verifier);
+        // A bad commit comes before whatever came of executing the blocks after it.
+        verifier.finish(0)?;
+        outcome
+    }
+
+    fn blocks(&mut self, coming: &mut Coming, verifier: &Verifier) -> Result<(), ReplayError> {
+        loop {
+            let started = Instant::now();
+            let next = coming.next()?;
+            self.report.wait += started.elapsed();
+            let Some(prepared) = next else { break };
+            self.block(&prepared.recorded, &prepared.block, prepared.id, verifier)?;
         }
         if self.report.blocks == 0 {
             return Err(ReplayError::Block {
@@ -227,42 +183,46 @@ impl Replay {
         Ok(())
     }
 
-    fn block(&mut self, recorded: &RecordedBlock) -> Result<(), ReplayError> {
+    fn block(
+        &mut self,
+        recorded: &RecordedBlock,
+        block: &Block,
+        id: BlockId,
+        verifier: &Verifier,
+    ) -> Result<(), ReplayError> {
         let height = recorded.height;
         let bad = |reason: String| ReplayError::Block { height, reason };
-        let started = Instant::now();
-        let block = Block::decode_checked(&recorded.block).map_err(|e| bad(e.to_string()))?;
-        let id = block.id().ok_or_else(|| bad("block has no hash".to_owned()))?;
-        self.report.decode += started.elapsed();
-
         let at = At { height };
         // The header commits to the state and results of the block before.
-        let hash = hex::encode_upper(&self.state.app_hash);
-        let recorded_hash = hex::encode_upper(&block.header.app_hash);
-        if hash != recorded_hash {
-            return Err(at.mismatch(None, "app hash in header", recorded_hash, hash).into());
+        if self.state.app_hash != block.header.app_hash {
+            let (expected, found) = (&block.header.app_hash, &self.state.app_hash);
+            return Err(differs(&at, "app hash in header", expected, found));
         }
-        let results = hex::encode_upper(&self.state.last_results_hash);
-        let recorded_results = hex::encode_upper(&block.header.last_results_hash);
-        if results != recorded_results {
-            return Err(at.mismatch(None, "last results hash in header", recorded_results, results).into());
+        if self.state.last_results_hash != block.header.last_results_hash {
+            let (expected, found) = (&block.header.last_results_hash, &self.state.last_results_hash);
+            return Err(differs(&at, "last results hash in header", expected, found));
         }
 
         let started = Instant::now();
-        if let Some(pending) = self.state.check_block(&block).map_err(|e| bad(e.to_string()))? {
-            pending.verify().map_err(|e| bad(format!("last commit: {e}")))?;
+        // The signatures are verified while this block and the next few are executed.
+        if let Some(pending) = self.state.check_block(block).map_err(|e| bad(e.to_string()))? {
+            verifier.start(height, pending);
         }
-        self.report.verify += started.elapsed();
-
-        let proposed = proposed_block(&block, &self.state.last_validators, self.state.initial_height)
+        let proposed = proposed_block(block, &self.state.last_validators, self.state.initial_height)
             .map_err(|e| bad(e.to_string()))?;
+        self.report.verify += started.elapsed();
         let (results, changes) = self.execute(&proposed)?;
+        let started = Instant::now();
+        verifier.finish(MAX_AWAITED)?;
+        self.report.verify += started.elapsed();
         self.report.blocks += 1;
         self.report.transactions += results.tx_results.len() as u64;
         self.report.failed += results.tx_results.iter().filter(|r| r.code != 0).count() as u64;
         let next = self.state.after(id, &block.header, &results).map_err(|e| bad(e.to_string()))?;
         if self.compare {
+            let started = Instant::now();
             self.compare_block(&at, recorded, &results, changes)?;
+            self.report.compare += started.elapsed();
         }
         let started = Instant::now();
         let committed = self.app.commit().map_err(|source| ReplayError::Application { height, source })?;
@@ -274,6 +234,9 @@ impl Replay {
         } else if let Some((_, root)) = self.app.store().committed() {
             self.report.app_hashes.push((height, root));
         }
+        if let Some(observer) = &mut self.observer {
+            observer(block, &results, &self.app);
+        }
         self.first = false;
         debug_assert_eq!(self.state.last_results_hash, results_hash(&results.tx_results));
         Ok(())
@@ -283,7 +246,9 @@ impl Replay {
         let height = proposed.height;
         if self.first && self.compare {
             // The first recorded difference holds the whole state, that of genesis included.
+            let started = Instant::now();
             self.read_state(height)?;
+            self.report.compare += started.elapsed();
         }
         let started = Instant::now();
         let results = match self.app.execute(proposed) {
@@ -428,4 +393,8 @@ impl Replay {
         self.report.roots += 1;
         Ok(())
     }
+}
+
+fn differs(at: &At, what: &'static str, expected: &[u8], found: &[u8]) -> ReplayError {
+    at.mismatch(None, what, hex::encode_upper(expected), hex::encode_upper(found)).into()
 }

@@ -7,11 +7,13 @@ use std::{
 };
 
 use apps_core::LocalConfig;
+use base64::{Engine as _, engine::general_purpose::STANDARD};
 use flate2::{Compression, write::GzEncoder};
 use mkvs_tree::Sequential;
 use node_app::{MemoryStore, NodeOptions};
 use rt_tee::VerifyOptions;
 use serde_json::Value;
+use wire_cometbft::{Message as _, block::Block};
 
 use crate::{Options, ReplayError, Report, replay};
 
@@ -28,6 +30,7 @@ fn options(dir: &Path, compare: bool) -> Options {
         compare,
         node: NodeOptions { local, upgrades: Some(Default::default()) },
         store: Box::new(MemoryStore::new(Box::new(Sequential))),
+        observer: None,
     }
 }
 
@@ -193,6 +196,26 @@ fn a_block_out_of_order_is_refused() {
     assert!(replay(options(dir.path(), true)).is_err());
 }
 
+/// The last block, with a wrong signature in its last commit and everything else in order.
+#[test]
+fn a_forged_commit_is_refused_whenever_its_verdict_comes() {
+    let dir = edited(|blocks, _| {
+        let last = blocks.last_mut().unwrap();
+        let raw = STANDARD.decode(last["block"].as_str().unwrap()).unwrap();
+        let mut block = Block::decode_checked(&raw).unwrap();
+        let commit = block.last_commit.as_mut().unwrap();
+        commit.signatures[0].signature[3] ^= 1;
+        block.header.last_commit_hash = commit.hash().to_vec();
+        last["block"] = STANDARD.encode(block.encode_to_vec()).into();
+    });
+    match replay(options(dir.path(), false)) {
+        Err(ReplayError::Block { height, reason }) => {
+            assert_eq!((height, reason.starts_with("last commit: ")), (21, true), "{reason}");
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
 #[test]
 fn what_is_not_recorded_counts_as_unchecked() {
     let dir = edited(|blocks, _| {
@@ -225,3 +248,6 @@ fn a_truncated_file_is_an_error() {
     fs::write(&path, &raw[..raw.len() / 2]).unwrap();
     assert!(matches!(replay(options(dir.path(), true)), Err(ReplayError::File(_))));
 }
+
+mod dumps;
+mod queries;

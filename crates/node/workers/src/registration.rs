@@ -121,13 +121,13 @@ pub struct Keys {
     pub tls: SecretKey,
 }
 
-/// A boxed future.
-type Boxed<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+/// A boxed future, so that traits can be objects.
+pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
 /// Where the node, or its sentries, can be reached.
 pub trait Addresses: Send + Sync {
     /// For consensus peers; may ask sentries.
-    fn consensus(&self) -> Boxed<'_, Result<Vec<ConsensusAddress>, String>>;
+    fn consensus(&self) -> BoxFuture<'_, Result<Vec<ConsensusAddress>, String>>;
     /// For peers of the runtime layer.
     fn p2p(&self) -> Vec<NetAddress>;
 }

@@ -19,6 +19,7 @@ pub mod events;
 pub mod genesis;
 pub mod governance;
 pub mod keymanager;
+pub mod known;
 pub mod meta;
 pub mod node;
 pub mod pretty;

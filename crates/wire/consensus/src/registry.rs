@@ -208,7 +208,7 @@ pub struct VersionInfo {
     /// Constraints on enclaves, by hardware.
     #[codec(omitempty)]
     pub tee: Option<Bytes>,
-    /// SHA-256 of the bundle's manifest.
+    /// SHA-512/256 of the CBOR of the bundle's manifest.
     #[codec(omitempty)]
     pub bundle_checksum: Bytes,
 }

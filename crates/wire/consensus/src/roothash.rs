@@ -235,6 +235,12 @@ pub fn runtime_id_value(id: &Namespace) -> String {
     STANDARD.encode(id.as_bytes())
 }
 
+/// The runtime in a value of [`RUNTIME_ID_ATTRIBUTE`].
+pub fn runtime_id_from_value(value: &str) -> Option<Namespace> {
+    use base64::{Engine as _, engine::general_purpose::STANDARD};
+    STANDARD.decode(value).ok()?.try_into().ok().map(Namespace::from_bytes_unchecked)
+}
+
 /// An event as clients see it: one of the optional fields is set.
 #[derive(Clone, Debug, PartialEq, Eq, Default, Codec)]
 pub struct Event {

@@ -9,6 +9,8 @@ use base_crypto::{
 };
 use base_prims::{PublicKey, RawSignature};
 
+use crate::known::Claim;
+
 /// A signature and the key that made it. Source: `go/common/crypto/signature`.
 #[derive(Clone, Debug, PartialEq, Eq, Default, Codec)]
 pub struct Signature {
@@ -64,6 +66,11 @@ impl Signature {
         let prepared =
             context::prepare(context, chain, None, message).map_err(|e| OpenError::Context(e.to_string()))?;
         Ok(Self { public_key: PublicKey::new(key.public()), signature: RawSignature::new(key.sign(&prepared)) })
+    }
+
+    /// The signature over `message` under `context`, to be verified with others; nothing if the context is unusable.
+    pub fn claim(&self, context: &Context, chain: Option<&ChainContext>, message: &[u8]) -> Option<Claim> {
+        Claim::new(self.public_key, context, chain, None, message, self.signature)
     }
 
     /// Verifies the signature over `message` under `context`.

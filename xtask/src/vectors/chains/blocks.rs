@@ -215,7 +215,8 @@ impl World {
         let body = tx.body.as_slice();
         // Test networks use the registered test keys; reserved keys stay refused.
         let refused = Blacklist::allowing_test_keys();
-        let verifier = Verifier { chain: &self.context, blacklist: &refused };
+        let known = wire_consensus::known::KnownSignatures::default();
+        let verifier = Verifier { chain: &self.context, blacklist: &refused, known: &known };
         match tx.method.as_str() {
             registry::METHOD_REGISTER_ENTITY => check_entity(&decode(body)?, counts)?,
             registry::METHOD_REGISTER_NODE => {

@@ -1,16 +1,18 @@
 //! Queries. Source: `go/consensus/cometbft/apps/registry/query.go`.
 
-use apps_core::{Error, Result, epoch, kv::KvRead};
-use base_prims::{Namespace, PublicKey};
+use apps_core::{Error, Result, epoch, events, kv::KvRead, typed_into};
+use base_prims::{Hash, Namespace, PublicKey};
 use wire_consensus::{
     entity::Entity,
     errors::registry as codes,
     node::Node,
-    registry::{Genesis, Runtime},
+    registry::{
+        EntityEvent, Event, Genesis, NodeEvent, NodeUnfrozenEvent, Runtime, RuntimeStartedEvent, RuntimeSuspendedEvent,
+    },
 };
 
 pub use super::state::{entities, node_status, parameters};
-use super::{genesis, state};
+use super::{NAME, genesis, state};
 
 /// An entity.
 ///
@@ -71,4 +73,28 @@ pub fn runtimes(kv: &dyn KvRead, include_suspended: bool) -> Result<Vec<Runtime>
 /// [`Error::Fatal`] if the state is unavailable.
 pub fn genesis(kv: &dyn KvRead) -> Result<Genesis> {
     genesis::export(kv)
+}
+
+/// The events of the service in a block's event, as clients see them. Source: `go/consensus/cometbft/registry/events.go`.
+///
+/// That the list of nodes changed is not an event for clients, and left out.
+///
+/// # Errors
+/// If an attribute is malformed.
+pub fn events(height: i64, tx_hash: Hash, event: &comet_chain::app::Event) -> Result<Vec<Event>> {
+    let mut found = Vec::new();
+    for attribute in events::attributes(NAME, event).into_iter().flatten() {
+        let mut event = Event { height, tx_hash, ..Event::default() };
+        let known = typed_into!(attribute, event, {
+            runtime_started: RuntimeStartedEvent,
+            runtime_suspended: RuntimeSuspendedEvent,
+            entity: EntityEvent,
+            node: NodeEvent,
+            node_unfrozen: NodeUnfrozenEvent,
+        });
+        if known {
+            found.push(event);
+        }
+    }
+    Ok(found)
 }

@@ -31,7 +31,7 @@ fn refused(text: &str) -> Error {
 pub(super) fn verify(rules: &Rules<'_>, runtime: &Runtime) -> Result<()> {
     let params = rules.params;
     let strict = !rules.genesis && !rules.sanity;
-    runtime.validate_basic(strict, rules.allow_debug, rules.blacklist).map_err(|e| refused(&e.0))?;
+    runtime.validate_basic(strict, rules.allow_debug, rules.trust.blacklist).map_err(|e| refused(&e.0))?;
     if runtime.id.is_test() && !params.debug_allow_test_runtimes {
         return Err(refused("test runtime not allowed"));
     }

@@ -5,7 +5,6 @@
 use std::collections::BTreeMap;
 
 use apps_core::{Error, Result};
-use base_crypto::blacklist::Blacklist;
 use base_prims::{Address, Namespace, PublicKey};
 use wire_consensus::{
     entity::{Entity, SignedEntity},
@@ -19,7 +18,7 @@ use wire_consensus::{
 
 use super::{
     runtime,
-    verify::{self, Lookup, Rules},
+    verify::{self, Lookup, Rules, Trust},
 };
 
 fn wrong(text: impl std::fmt::Display) -> Error {
@@ -30,10 +29,10 @@ fn wrong(text: impl std::fmt::Display) -> Error {
 ///
 /// # Errors
 /// Names what is wrong.
-pub fn entities(signed: &[SignedEntity], blacklist: &Blacklist) -> Result<BTreeMap<PublicKey, Entity>> {
+pub fn entities(signed: &[SignedEntity], trust: &Trust<'_>) -> Result<BTreeMap<PublicKey, Entity>> {
     signed
         .iter()
-        .map(|s| verify::entity(s, blacklist, false).map(|e| (e.id, e)))
+        .map(|s| verify::entity(s, trust, false).map(|e| (e.id, e)))
         .collect::<Result<_>>()
         .map_err(|e| e.context("entity sanity check failed"))
 }
@@ -105,7 +104,7 @@ impl Checked {
             let untrusted: Node =
                 base_codec::cbor::from_slice(signed.blob()).map_err(|_| wrong("unable to open signed node"))?;
             let id = untrusted.id;
-            if rules.blacklist.contains(id.as_bytes()) {
+            if rules.trust.blacklist.contains(id.as_bytes()) {
                 return Err(Error::Uncoded(format!("registry: node sanity check failed: ID {id} is invalid")));
             }
             let entity = entities.get(&untrusted.entity_id).ok_or_else(|| {
@@ -161,7 +160,7 @@ pub fn genesis(
     escrows: &mut BTreeMap<Address, EscrowAccount>,
 ) -> Result<()> {
     doc.parameters.sanity_check(rules.allow_debug, true).map_err(wrong)?;
-    let known = entities(&doc.entities, rules.blacklist)?;
+    let known = entities(&doc.entities, &rules.trust)?;
     let mut checked = Checked::runtimes(rules, &doc.runtimes, &doc.suspended_runtimes)?;
     checked.nodes(rules, &doc.nodes, &known)?;
     for key in forbidden {

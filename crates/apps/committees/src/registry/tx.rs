@@ -33,7 +33,7 @@ fn count(n: usize) -> u64 {
 
 /// `registry.RegisterEntity`.
 pub(super) fn register_entity(ctx: &mut Context<'_>, signed: &SignedEntity) -> Result<()> {
-    let entity = verify::entity(signed, ctx.blacklist(), !ctx.is_init_chain())?;
+    let entity = verify::entity(signed, &verify::Trust::new(ctx), !ctx.is_init_chain())?;
     if ctx.is_check_only() {
         return Ok(());
     }

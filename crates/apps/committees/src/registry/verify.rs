@@ -11,6 +11,7 @@ use base_prims::{Epoch, Namespace, PublicKey, Version};
 use wire_consensus::{
     entity::{self, Entity, SignedEntity},
     errors::{ErrorCode, registry as codes},
+    known::{Claim, KnownSignatures},
     node::{self, MultiSignedNode, NetAddress, Node, Roles},
     registry::{Parameters, Runtime, RuntimeKind},
     signed::{MultiSigned, Signature},
@@ -62,13 +63,29 @@ impl Lookup for StateLookup<'_> {
     }
 }
 
+/// Which signatures count.
+#[derive(Clone, Copy, Debug)]
+pub struct Trust<'a> {
+    /// Keys that may not sign.
+    pub blacklist: &'a Blacklist,
+    /// Signatures that were verified before.
+    pub known: &'a KnownSignatures,
+}
+
+impl<'a> Trust<'a> {
+    /// The keys and signatures of a context.
+    pub fn new(ctx: &Context<'a>) -> Self {
+        Self { blacklist: ctx.blacklist(), known: ctx.known_signatures() }
+    }
+}
+
 /// In what situation descriptors are checked.
 #[derive(Clone, Copy, Debug)]
 pub struct Rules<'a> {
     /// Parameters of the registry.
     pub params: &'a Parameters,
-    /// Keys that may not sign.
-    pub blacklist: &'a Blacklist,
+    /// Which signatures count.
+    pub trust: Trust<'a>,
     /// What attestations are judged by.
     pub tee: TeeRules<'a>,
     /// Current epoch.
@@ -86,7 +103,7 @@ impl<'a> Rules<'a> {
     pub fn new(ctx: &Context<'a>, params: &'a Parameters, epoch: Epoch) -> Self {
         Self {
             params,
-            blacklist: ctx.blacklist(),
+            trust: Trust::new(ctx),
             tee: super::tee::rules(ctx, params),
             epoch,
             genesis: ctx.is_init_chain(),
@@ -100,21 +117,34 @@ impl<'a> Rules<'a> {
     }
 
     fn is_valid(&self, key: &PublicKey) -> bool {
-        !self.blacklist.contains(key.as_bytes())
+        !self.trust.blacklist.contains(key.as_bytes())
     }
 }
 
-fn signed_by(blacklist: &Blacklist, signature: &Signature, context: &context::Context, blob: &[u8]) -> bool {
-    !blacklist.contains(signature.public_key.as_bytes()) && signature.verify(context, None, blob).is_ok()
+fn signed_by(trust: &Trust<'_>, signature: &Signature, context: &context::Context, blob: &[u8]) -> bool {
+    let claim = || signature.claim(context, None, blob);
+    !trust.blacklist.contains(signature.public_key.as_bytes())
+        && claim().is_some_and(|c| trust.known.holds(&c.key, &c.prepared, &c.signature))
+}
+
+/// The signature of an entity descriptor, to be verified with others.
+pub(super) fn entity_claim(signed: &SignedEntity) -> Option<Claim> {
+    signed.signature.claim(entity::REGISTER_CONTEXT, None, signed.blob())
+}
+
+/// The signatures of a node descriptor, to be verified with others.
+pub(super) fn node_claims(signed: &MultiSignedNode) -> impl Iterator<Item = Claim> {
+    let blob = signed.blob();
+    signed.signatures().iter().filter_map(move |s| s.claim(node::REGISTER_CONTEXT, None, blob))
 }
 
 /// Checks an entity descriptor and returns it. `strict`: its version must be the latest.
 ///
 /// # Errors
 /// [`codes::INVALID_SIGNATURE`] or [`codes::INVALID_ARGUMENT`].
-pub fn entity(signed: &SignedEntity, blacklist: &Blacklist, strict: bool) -> Result<Entity> {
+pub fn entity(signed: &SignedEntity, trust: &Trust<'_>, strict: bool) -> Result<Entity> {
     let bad_signature = || Error::from(&codes::INVALID_SIGNATURE);
-    if !signed_by(blacklist, &signed.signature, entity::REGISTER_CONTEXT, signed.blob()) {
+    if !signed_by(trust, &signed.signature, entity::REGISTER_CONTEXT, signed.blob()) {
         return Err(bad_signature());
     }
     let entity: Entity = cbor::from_slice(signed.blob()).map_err(|_| bad_signature())?;
@@ -124,7 +154,7 @@ pub fn entity(signed: &SignedEntity, blacklist: &Blacklist, strict: bool) -> Res
     entity.validate_basic(strict).map_err(|e| refused(&e.0))?;
     let mut seen = BTreeSet::new();
     for node in &entity.nodes {
-        if blacklist.contains(node.as_bytes()) {
+        if trust.blacklist.contains(node.as_bytes()) {
             return Err(refused("malformed node id"));
         }
         if !seen.insert(node) {
@@ -139,7 +169,7 @@ fn open_node(rules: &Rules<'_>, signed: &MultiSignedNode) -> Result<Node> {
     let bad_signature = || Error::from(&codes::INVALID_SIGNATURE);
     let signatures = signed.signatures();
     let good = !signatures.is_empty()
-        && signatures.iter().all(|s| signed_by(rules.blacklist, s, node::REGISTER_CONTEXT, signed.blob()));
+        && signatures.iter().all(|s| signed_by(&rules.trust, s, node::REGISTER_CONTEXT, signed.blob()));
     if !good {
         return Err(bad_signature());
     }

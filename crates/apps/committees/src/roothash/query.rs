@@ -1,18 +1,21 @@
 //! Queries of the root hash service.
 
-use apps_core::{Error, Result, kv::KvRead};
-use base_prims::Namespace;
+use apps_core::{Error, Result, events, kv::KvRead, typed_into};
+use base_prims::{Hash, Namespace};
 use wire_consensus::{
     errors::roothash as codes,
     registry::RuntimeGenesis,
-    roothash::{Block, Genesis, GenesisRuntimeState, RuntimeState},
+    roothash::{
+        Block, Event, ExecutionDiscrepancyDetectedEvent, ExecutorCommittedEvent, FinalizedEvent, Genesis,
+        GenesisRuntimeState, InMsgProcessedEvent, RUNTIME_ID_ATTRIBUTE, RuntimeState, runtime_id_from_value,
+    },
 };
 
-use super::state;
 pub use super::state::{
     last_round_results, parameters, past_round_roots, queue as incoming_message_queue,
     queue_meta as incoming_message_queue_meta, round_roots,
 };
+use super::{NAME, state};
 
 /// A runtime's state.
 ///
@@ -51,4 +54,34 @@ pub fn genesis(kv: &dyn KvRead) -> Result<Genesis> {
         out.runtime_states.insert(id, continued);
     }
     Ok(out)
+}
+
+/// The event of the service in a block's event, as clients see it. Source: `go/consensus/cometbft/roothash/events.go`.
+///
+/// # Errors
+/// If an attribute is malformed or unknown, or there is not one runtime named.
+pub fn events(height: i64, tx_hash: Hash, event: &comet_chain::app::Event) -> Result<Vec<Event>> {
+    let wrong = |text: &str| Error::Uncoded(format!("roothash: {text}"));
+    let Some(attributes) = events::attributes(NAME, event) else { return Ok(Vec::new()) };
+    let mut event = Event { height, tx_hash, ..Event::default() };
+    let (mut runtime, mut any) = (None, false);
+    for attribute in attributes {
+        let known = typed_into!(attribute, event, {
+            finalized: FinalizedEvent,
+            execution_discrepancy: ExecutionDiscrepancyDetectedEvent,
+            executor_committed: ExecutorCommittedEvent,
+            in_msg_processed: InMsgProcessedEvent,
+        });
+        any |= known;
+        if attribute.key == RUNTIME_ID_ATTRIBUTE {
+            let id = runtime_id_from_value(attribute.value).ok_or_else(|| wrong("corrupt runtime ID"))?;
+            if runtime.replace(id).is_some() {
+                return Err(wrong("duplicate runtime ID attribute"));
+            }
+        } else if !known {
+            return Err(attribute.unknown().context("roothash"));
+        }
+    }
+    event.runtime_id = runtime.ok_or_else(|| wrong("missing runtime ID attribute"))?;
+    Ok(if any { vec![event] } else { Vec::new() })
 }

@@ -69,7 +69,7 @@ pub(super) fn executor_commit(ctx: &mut Context<'_>, tx: &ExecutorCommit) -> Res
 }
 
 fn add_commitment(ctx: &mut Context<'_>, rt: &mut RuntimeState, commit: &ExecutorCommitment) -> Result<()> {
-    let verifier = Verifier { chain: ctx.chain(), blacklist: ctx.blacklist() };
+    let verifier = Verifier { chain: ctx.chain(), blacklist: ctx.blacklist(), known: ctx.known_signatures() };
     let epoch = rt.committee.as_ref().map_or(0, |c| c.valid_for);
     let mut emitted: Vec<Message> = Vec::new();
     verify_executor_commitment::<VerifyError>(
@@ -99,7 +99,7 @@ fn add_commitment(ctx: &mut Context<'_>, rt: &mut RuntimeState, commit: &Executo
 pub(super) fn submit_evidence(ctx: &mut Context<'_>, evidence: &Evidence) -> Result<()> {
     let invalid = |text: &str| Error::from(&codes::INVALID_EVIDENCE).context(text);
     evidence
-        .validate_basic(&Verifier { chain: ctx.chain(), blacklist: ctx.blacklist() })
+        .validate_basic(&Verifier { chain: ctx.chain(), blacklist: ctx.blacklist(), known: ctx.known_signatures() })
         .map_err(|e| invalid(&e.to_string()))?;
     if ctx.is_check_only() {
         return Ok(());

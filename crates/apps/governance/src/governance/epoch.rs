@@ -159,18 +159,10 @@ pub(super) fn tally(
     for (validator, by_vote) in &shares {
         let Some(pool) = pools.get(validator) else { continue };
         for (vote, amount) in by_vote {
-            results.entry(*vote).or_default().add_assign(&stake_for_shares(pool, amount)?);
+            results.entry(*vote).or_default().add_assign(&pool.stake_for_shares(amount));
         }
     }
     Ok(Tally { results, invalid_votes })
-}
-
-/// What shares of a pool are worth, rounded down.
-fn stake_for_shares(pool: &SharePool, shares: &Quantity) -> Result<Quantity> {
-    if shares.is_zero() || pool.balance.is_zero() || pool.total_shares.is_zero() {
-        return Ok(Quantity::ZERO);
-    }
-    Ok(shares.mul(&pool.balance).quo(&pool.total_shares)?)
 }
 
 /// Executes an accepted proposal. What a failing execution has written stays.

@@ -20,11 +20,14 @@ fn io_error(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Chec
     move |source| CheckpointError::Io { action, path, source }
 }
 
-/// Writes chunks to files.
-struct ChunkDir(PathBuf);
+/// Writes chunks to files, as long as somebody wants them.
+struct ChunkDir<'a>(PathBuf, &'a (dyn Fn() -> bool + Sync));
 
-impl ChunkSink for ChunkDir {
+impl ChunkSink for ChunkDir<'_> {
     fn put(&mut self, index: u64, chunk: &[u8]) -> io::Result<()> {
+        if !(self.1)() {
+            return Err(io::Error::new(io::ErrorKind::Interrupted, "no longer wanted"));
+        }
         let mut file = fs::File::create(self.0.join(index.to_string()))?;
         file.write_all(chunk)?;
         file.sync_all()
@@ -64,11 +67,27 @@ impl Files {
         threads: u16,
         exec: &dyn Executor,
     ) -> Result<Metadata, CheckpointError> {
+        self.create_while(db, root, chunk_size, threads, exec, &|| true)
+    }
+
+    /// As [`Files::create`], but asks before each chunk whether to go on.
+    ///
+    /// # Errors
+    /// As [`Files::create`], and [`CheckpointError::Sink`] if it was not to go on.
+    pub fn create_while(
+        &self,
+        db: &NodeDb,
+        root: &Root,
+        chunk_size: u64,
+        threads: u16,
+        exec: &dyn Executor,
+        go_on: &(dyn Fn() -> bool + Sync),
+    ) -> Result<Metadata, CheckpointError> {
         let folder = self.folder(root);
         if let Some(existing) = Self::read_meta(&folder.join("meta"))? {
             return Ok(existing);
         }
-        let made = self.write(&folder, db, root, chunk_size, threads, exec);
+        let made = Self::write(&folder, &|sink| create(db, root, chunk_size, threads, exec, sink), go_on);
         if made.is_err() {
             let _ = self.remove(root);
         }
@@ -76,20 +95,16 @@ impl Files {
     }
 
     fn write(
-        &self,
         folder: &Path,
-        db: &NodeDb,
-        root: &Root,
-        chunk_size: u64,
-        threads: u16,
-        exec: &dyn Executor,
+        make: &dyn Fn(&mut dyn ChunkSink) -> Result<Metadata, CheckpointError>,
+        go_on: &(dyn Fn() -> bool + Sync),
     ) -> Result<Metadata, CheckpointError> {
         let chunks = folder.join("chunks");
         if chunks.exists() {
             fs::remove_dir_all(&chunks).map_err(io_error("remove", &chunks))?;
         }
         fs::create_dir_all(&chunks).map_err(io_error("create", &chunks))?;
-        let metadata = create(db, root, chunk_size, threads, exec, &mut ChunkDir(chunks))?;
+        let metadata = make(&mut ChunkDir(chunks, go_on))?;
         // The metadata comes last and at once, so that it stands for a complete checkpoint.
         let (part, path) = (folder.join("meta.part"), folder.join("meta"));
         let write = || {
@@ -122,6 +137,24 @@ impl Files {
         }
         out.sort_by_key(|m| m.root);
         Ok(out)
+    }
+
+    /// Removes what is left of checkpoints that were never finished. Nothing may be creating one meanwhile.
+    ///
+    /// # Errors
+    /// If the folder cannot be read or something cannot be removed.
+    pub fn remove_unfinished(&self) -> Result<(), CheckpointError> {
+        for version in folders(&self.dir)? {
+            for folder in folders(&version)? {
+                if !folder.join("meta").exists() {
+                    fs::remove_dir_all(&folder).map_err(io_error("remove", &folder))?;
+                }
+            }
+            if folders(&version)?.is_empty() {
+                let _ = fs::remove_dir(&version);
+            }
+        }
+        Ok(())
     }
 
     /// The checkpoint of a root.

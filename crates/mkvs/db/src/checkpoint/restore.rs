@@ -74,7 +74,7 @@ impl Restorer {
                 return Err(CheckpointError::ChunkInvalid { index, reason });
             }
         };
-        self.db.put_part(&part.root)?;
+        self.db.put_part(&part)?;
         if pending.len() > 1 {
             pending.remove(&index);
             return Ok(false);

@@ -116,6 +116,34 @@ fn round_trips() {
     }
 }
 
+/// Chunks of two checkpoints of one tree, and one chunk twice: what came more than once is there once in the end.
+#[test]
+fn overlapping_chunks_leave_nothing_behind() {
+    let model: Model = (0..300u32).map(|n| (n.to_be_bytes().to_vec(), vec![n as u8; 40])).collect();
+    let (db, root) = db_with(Namespace::ZERO, &model, 3);
+    let chunks_of = |size, threads| {
+        let mut chunks = Vec::new();
+        create(&db, &root, size, threads, &Sequential, &mut chunks).unwrap();
+        chunks
+    };
+    let (fine, coarse, whole) = (chunks_of(500, 0), chunks_of(4_000, 2), chunks_of(1 << 20, 0));
+    assert!(fine.len() > coarse.len() && coarse.len() > 2 && whole.len() == 1);
+    for parts in [
+        [&fine[..], &coarse].concat(),
+        [&coarse[..], &fine].concat(),
+        [&fine[..3], &whole, &coarse].concat(),
+        [&whole[..], &fine].concat(),
+        [&fine[..], &fine[2..5], &whole].concat(),
+    ] {
+        let metadata = Metadata { version: 1, root, chunks: parts.iter().map(|c| Hash::of(&[c])).collect() };
+        for order in [(0..parts.len()).collect::<Vec<_>>(), (0..parts.len()).rev().collect()] {
+            let restored = restore(&metadata, &parts, order.into_iter());
+            assert_eq!(contents(&restored, &root).unwrap(), model);
+            assert_eq!(restored.usage().unwrap().nodes, db.usage().unwrap().nodes);
+        }
+    }
+}
+
 #[test]
 fn bad_chunks_are_refused_and_nothing_of_them_kept() {
     let model: Model = (0..500u32).map(|n| (n.to_be_bytes().to_vec(), vec![n as u8; 40])).collect();

@@ -81,8 +81,27 @@ fn life(seed: u64) {
         writelog::apply(&log, &mut tree).unwrap();
         kept.insert(version, finals);
         while kept.len() > 1 && rng.below(2) == 0 {
-            let (oldest, _) = kept.pop_first().unwrap();
-            db.prune(oldest).unwrap();
+            if rng.below(3) == 0 {
+                let (oldest, _) = kept.pop_first().unwrap();
+                db.prune(oldest).unwrap();
+                continue;
+            }
+            // Several at once, as many as fit one write each time.
+            let before = *kept.keys().nth(1 + rng.below(kept.len() as u64 - 1) as usize).unwrap();
+            let expected = kept.keys().filter(|v| **v < before).count() as u64;
+            let mut asked = 0;
+            let mut removed = 0;
+            while let more @ 1.. = db
+                .prune_some(before, &mut |_| {
+                    asked += 1;
+                    true
+                })
+                .unwrap()
+            {
+                removed += more;
+            }
+            assert_eq!((removed, asked), (expected, expected));
+            kept.retain(|version, _| *version >= before);
         }
         if rng.below(4) == 0 {
             db = open(&kv);

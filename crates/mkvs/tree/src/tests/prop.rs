@@ -5,7 +5,7 @@ use std::ops::ControlFlow;
 use proptest::prelude::*;
 
 use super::{Model, pairs, tree_of};
-use crate::proof::{Builder, verify};
+use crate::proof::{Builder, Verified, Verifier, verify};
 use crate::{Executor, KvRead, KvWrite, Overlay, Sequential, Tree, WriteLog, prefix_end, scan_prefix, wire, writelog};
 
 /// Short keys over few bytes, so that prefixes of one another and shared paths are common.
@@ -160,7 +160,16 @@ proptest! {
         let root = tree.root_hash(&Sequential);
         tree.commit(1, 0, &Sequential);
         let new = || Builder::new(version).unwrap();
-        let shows = |proof: &crate::Proof| {
+        let mut verifier = Verifier::new(3);
+        let mut shows = |proof: &crate::Proof| {
+            let pairs = |verified: Verified| -> Vec<(Vec<u8>, Vec<u8>)> {
+                verified.leaves().iter().map(|l| (l.key().to_vec(), l.value().to_vec())).collect()
+            };
+            // With nodes remembered or not, and with nodes built or not.
+            let all = pairs(verify(&root, proof).unwrap());
+            assert_eq!(pairs(verifier.verify(&root, proof).unwrap()), all);
+            let read = verifier.pairs(&root, proof).unwrap();
+            assert!(read.iter().map(|(k, v)| (k.to_vec(), v.to_vec())).eq(all));
             let log = verify(&root, proof).unwrap().into_write_log();
             let shown: Model = log.into_iter().map(|e| (e.key.0, e.value.unwrap().0)).collect();
             assert!(shown.iter().all(|(k, v)| model.get(k) == Some(v)));

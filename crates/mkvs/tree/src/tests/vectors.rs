@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use super::{Model, pairs, tree_of};
 use crate::node::{Inner, Label, Leaf, Link, NodePtr, NodeRef};
-use crate::proof::{Builder, Proof, ProofError, verify};
+use crate::proof::{Builder, Proof, ProofError, Verifier, verify};
 use crate::sync::{GetPrefixesRequest, GetRequest, IterateRequest, ProofResponse, ReadSyncer, Server};
 use crate::{KvRead, KvWrite, Sequential, Tree};
 
@@ -79,9 +79,12 @@ const PROOF_V1: &str = "o2F2AWdlbnRyaWVzh0oBASQAa2V5IDAC9kYBAQEAAAL2WCECwWW1hGEP
 #[test]
 fn published_proofs_verify_and_altered_ones_do_not() {
     let root = hash("59e67c2fdc08b8e10dd08bb6b8efe614fcc965ecb89625f97f17f87f07104613");
+    // What a verifier has seen, good or bad, changes nothing.
+    let mut verifier = Verifier::new(4);
     for text in [PROOF_V0, PROOF_V1] {
         let proof = proof_from_cbor(text);
         assert!(verify(&root, &proof).unwrap().into_write_log().is_empty());
+        assert!(verifier.pairs(&root, &proof).unwrap().is_empty());
         let mut extra = proof.clone();
         extra.entries.push(proof.entries[0].clone());
         assert_eq!(verify(&root, &extra).unwrap_err(), ProofError::Unused(1));
@@ -92,7 +95,9 @@ fn published_proofs_verify_and_altered_ones_do_not() {
             for bit in 0..entry.as_ref().map_or(0, |e| e.len() * 8) {
                 let mut bad = proof.clone();
                 bad.entries[i].as_mut().unwrap()[bit / 8] ^= 0x80 >> (bit % 8);
-                assert!(verify(&root, &bad).is_err(), "entry {i} bit {bit}");
+                let error = verify(&root, &bad).map(drop).unwrap_err();
+                assert_eq!(verifier.verify(&root, &bad).map(drop), Err(error.clone()), "entry {i} bit {bit}");
+                assert_eq!(verifier.pairs(&root, &bad).map(drop), Err(error), "entry {i} bit {bit}");
             }
         }
     }

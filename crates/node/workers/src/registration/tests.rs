@@ -54,7 +54,7 @@ fn registers_when_contributions_or_the_owner_change() {
 struct Loopback;
 
 impl Addresses for Loopback {
-    fn consensus(&self) -> Boxed<'_, Result<Vec<ConsensusAddress>, String>> {
+    fn consensus(&self) -> BoxFuture<'_, Result<Vec<ConsensusAddress>, String>> {
         let address = "127.0.0.1:26656".parse().expect("an address");
         Box::pin(async move { Ok(vec![ConsensusAddress { id: key(2).public().into(), address }]) })
     }

@@ -18,6 +18,7 @@ use crate::{
     Invalid,
     errors::{ErrorCode, commitment as codes},
     invalid,
+    known::{Claim, KnownSignatures},
     node::{Node, TeeHardware},
     registry::Runtime,
 };
@@ -134,6 +135,22 @@ pub struct Verifier<'a> {
     pub chain: &'a ChainContext,
     /// Keys whose signatures never count.
     pub blacklist: &'a Blacklist,
+    /// Signatures that were verified before.
+    pub known: &'a KnownSignatures,
+}
+
+/// A message of the node for a runtime, as [`Claim::new`] wants it.
+fn claim<T: cbor::Encode>(
+    key: &PublicKey,
+    context: &Context,
+    chain: &ChainContext,
+    runtime: Option<&Namespace>,
+    message: &T,
+    signature: &RawSignature,
+) -> Option<Claim> {
+    let suffix = runtime.map(Namespace::to_string);
+    let suffix = suffix.as_deref().map(str::as_bytes);
+    Claim::new(*key, context, Some(chain), suffix, &cbor::to_vec(message), *signature)
 }
 
 impl Verifier<'_> {
@@ -148,9 +165,8 @@ impl Verifier<'_> {
         if self.blacklist.contains(key.as_bytes()) {
             return false;
         }
-        let suffix = runtime.map(Namespace::to_string);
-        context::prepare(context, Some(self.chain), suffix.as_deref().map(str::as_bytes), &cbor::to_vec(message))
-            .is_ok_and(|prepared| key.verify_prepared(&prepared, signature))
+        claim(key, context, self.chain, runtime, message, signature)
+            .is_some_and(|c| self.known.holds(&c.key, &c.prepared, &c.signature))
     }
 }
 
@@ -189,6 +205,12 @@ impl ExecutorCommitment {
     ) -> Result<Self, ContextError> {
         let signature = sign(key, &context::ROOTHASH_EXECUTOR_COMMITMENT, Some(chain), Some(runtime), &header)?;
         Ok(Self { node_id: PublicKey::new(key.public()), header, signature, messages })
+    }
+
+    /// The node's signature, to be verified with others. Its enclave's key is not known without the state.
+    pub fn claim(&self, chain: &ChainContext, runtime: &Namespace) -> Option<Claim> {
+        let context = &context::ROOTHASH_EXECUTOR_COMMITMENT;
+        claim(&self.node_id, context, chain, Some(runtime), &self.header, &self.signature)
     }
 
     /// Whether the node signed the header for this runtime.

@@ -22,6 +22,8 @@ use crate::{
     tee::TeeHardware,
 };
 
+use crate::known::KnownSignatures;
+
 fn chain() -> ChainContext {
     ChainContext::from_hash(Hash::of(&[b"test: oasis-core tests"]).as_bytes())
 }
@@ -33,7 +35,8 @@ fn verifier() -> Verifier<'static> {
         list.insert(*id(99).as_bytes());
         list
     });
-    Verifier { chain: &CHAIN, blacklist: &BLACKLIST }
+    static KNOWN: LazyLock<KnownSignatures> = LazyLock::new(KnownSignatures::default);
+    Verifier { chain: &CHAIN, blacklist: &BLACKLIST, known: &KNOWN }
 }
 
 fn hash(text: &str) -> Hash {

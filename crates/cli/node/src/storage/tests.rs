@@ -1,0 +1,169 @@
+//! The commands on the state that a replay left on disk, and on runtime databases.
+
+use std::{os::unix::net::UnixListener, process::ExitCode};
+
+use base_kv::{Batch, Durability, Order};
+use mkvs_tree::{KvWrite as _, RootType};
+use tempfile::TempDir;
+
+use super::*;
+
+const CHAIN: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../../vectors/chains/gas-fees-staking");
+/// Heights of that chain.
+const LAST: u64 = 21;
+const RUNTIME: &str = "8000000000000000000000000000000000000000000000000000000000000001";
+const OTHER: &str = "8000000000000000000000000000000000000000000000000000000000000002";
+
+fn state_dir(dir: &TempDir) -> PathBuf {
+    dir.path().join("consensus/state").join(STATE_DB)
+}
+
+/// A data folder with the state of a replayed chain and one runtime of four versions.
+fn node(more: &str) -> (TempDir, Node) {
+    let dir = tempfile::tempdir().unwrap();
+    let store = state_dir(&dir);
+    let args = ["oasis-node", "debug", "replay", "--dir", CHAIN, "--store"].map(Into::into);
+    let code = crate::run(args.into_iter().chain([store.into_os_string()]));
+    assert_eq!(format!("{code:?}"), format!("{:?}", ExitCode::SUCCESS));
+    let runtime = dir.path().join("runtimes").join(RUNTIME);
+    let disk = Disk::open(&runtime.join(STATE_DB), Options::default()).unwrap();
+    let db = NodeDb::open(Arc::new(disk), mkvs_db::Config::new(RUNTIME.parse().unwrap())).unwrap();
+    let mut tree = db.empty_tree(RootType::STATE);
+    for version in 0..4u8 {
+        tree.insert(&[version], b"value").unwrap();
+        tree.commit_final(version.into()).unwrap();
+    }
+    drop((tree, db));
+    std::fs::create_dir(runtime.join(HISTORY)).unwrap();
+    let text = format!("common:\n  data_dir: {}\n{more}", dir.path().display());
+    let config = Config::from_text("test", &text, &|_| None).unwrap();
+    (dir, Node::of(config).unwrap())
+}
+
+fn with_runtime() -> String {
+    format!("runtime:\n  prune:\n    strategy: keep_last\n    num_kept: 2\n  runtimes:\n    - id: {RUNTIME}\n")
+}
+
+#[test]
+fn inspect_shows_versions() {
+    let (_dir, node) = node(&with_runtime());
+    let status = node.status();
+    assert_eq!(status.pointer("/consensus/state_db").unwrap(), &super::status(true, LAST, 1));
+    assert_eq!(status.pointer("/consensus/block_history").unwrap(), &super::status(false, 0, 0));
+    assert_eq!(status.pointer(&format!("/runtimes/{RUNTIME}/state_db")).unwrap(), &super::status(true, 3, 0));
+    let text = text_of(&status);
+    assert!(
+        text.starts_with(
+            "Consensus:\n  State DB:\n    Ok:  true\n    Latest height:  21\n    Last retained height:  1\n"
+        )
+    );
+    assert!(
+        text.contains(&format!("Runtimes:\n  {RUNTIME}\n    State DB:\n      Ok:  true\n      Latest round:  3\n"))
+    );
+    assert!(node.inspect("yaml").unwrap_err().contains("supported: text, json"));
+    for output in ["text", "json"] {
+        node.inspect(output).unwrap();
+    }
+}
+
+#[test]
+fn inspecting_nothing_creates_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let text = format!("common:\n  data_dir: {}\n{}", dir.path().display(), with_runtime());
+    let node = Node::of(Config::from_text("test", &text, &|_| None).unwrap()).unwrap();
+    assert_eq!(node.status().pointer("/consensus/state_db").unwrap(), &super::status(false, 0, 0));
+    assert!(node.check("consensus").is_err() && node.compact().is_err());
+    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
+    assert!(Node::of(Config::default()).is_err());
+}
+
+#[test]
+fn damage_is_found() {
+    let (dir, node) = node("");
+    node.check("consensus").unwrap();
+    node.check(RUNTIME).unwrap();
+    let disk = Disk::open(&state_dir(&dir), Options::default()).unwrap();
+    let mut damaged = None;
+    disk.scan(b"n", Some(b"o"), Order::Reverse, &mut |key, value| {
+        damaged = Some((key.to_vec(), value.to_vec()));
+        ControlFlow::Break(())
+    })
+    .unwrap();
+    let (key, mut value) = damaged.unwrap();
+    *value.last_mut().unwrap() ^= 1;
+    disk.write(Batch::new().put(&key, &value), Durability::Synced).unwrap();
+    drop(disk);
+    let error = node.check("consensus").unwrap_err();
+    assert!(error.starts_with("error checking node database for consensus") && error.contains("bad nodes"), "{error}");
+    assert!(node.check("zz").unwrap_err().contains("malformed runtime identifier"));
+    assert!(node.check(OTHER).unwrap_err().contains("no database"));
+}
+
+#[test]
+fn pruning_follows_the_configuration_and_compacting_frees_space() {
+    let (dir, kept) = node("");
+    kept.prune().unwrap();
+    assert_eq!(kept.consensus_state().unwrap().earliest_version(), Some(1), "disabled by default");
+    let prune = |num_kept: u64, more: &str| {
+        let text = format!(
+            "common:\n  data_dir: {}\nconsensus:\n  prune:\n    strategy: keep_n\n    num_kept: {num_kept}\n{more}",
+            dir.path().display()
+        );
+        let node = Node::of(Config::from_text("test", &text, &|_| None).unwrap()).unwrap();
+        node.prune().unwrap();
+        let earliest = node.consensus_state().unwrap().earliest_version();
+        let runtime = node.runtime_state(&RUNTIME.parse().unwrap()).unwrap().earliest_version();
+        (earliest, runtime)
+    };
+    assert_eq!(prune(100, ""), (Some(1), Some(0)), "more than there is");
+    assert_eq!(prune(15, ""), (Some(6), Some(0)));
+    assert_eq!(prune(2, &with_runtime()), (Some(6), Some(1)), "runtimes hold consensus back");
+    assert_eq!(prune(2, ""), (Some(LAST - 2), Some(1)));
+    kept.check("consensus").unwrap();
+    kept.check(RUNTIME).unwrap();
+
+    let size = || std::fs::metadata(state_dir(&dir).join("data.mdb")).unwrap().len();
+    let before = size();
+    kept.compact().unwrap();
+    assert!(size() < before, "{} {before}", size());
+    kept.check("consensus").unwrap();
+    assert_eq!(kept.consensus_state().unwrap().latest_version(), Some(LAST));
+}
+
+#[test]
+fn a_runtime_gets_another_namespace() {
+    let (dir, node) = node("");
+    node.migrate(RUNTIME).unwrap();
+    assert!(node.rename_ns(RUNTIME, RUNTIME).unwrap_err().contains("already exists"));
+    assert!(node.rename_ns(OTHER, RUNTIME).is_err());
+    node.rename_ns(RUNTIME, OTHER).unwrap();
+    assert!(node.check(RUNTIME).is_err());
+    node.check(OTHER).unwrap();
+    assert_eq!(node.runtime_state(&OTHER.parse().unwrap()).unwrap().latest_version(), Some(3));
+    let folder = dir.path().join("runtimes").join(OTHER);
+    assert!(!folder.join(HISTORY).exists(), "the history is that of the old name");
+}
+
+#[test]
+fn nothing_is_done_while_the_node_runs() {
+    let (dir, node) = node("");
+    let config = dir.path().join("config.yml");
+    std::fs::write(&config, format!("common:\n  data_dir: {}\n", dir.path().display())).unwrap();
+    let run = |command: &str| {
+        let args = ["oasis-node", "storage", command, "--config"].map(Into::into);
+        format!("{:?}", crate::run(args.into_iter().chain([config.clone().into_os_string()])))
+    };
+    assert_eq!(run("inspect"), format!("{:?}", ExitCode::SUCCESS));
+    let socket = UnixListener::bind(dir.path().join("internal.sock")).unwrap();
+    assert_eq!(run("inspect"), format!("{:?}", ExitCode::FAILURE));
+    for (command, error) in [
+        (StorageCommand::Compact, "compaction can only be done when the node is not running"),
+        (StorageCommand::Prune, "pruning can only be done when the node is not running"),
+        (StorageCommand::Inspect { output: "text".to_owned() }, "node is running"),
+    ] {
+        assert_eq!(node.run(&command).unwrap_err(), error);
+    }
+    // A socket that a killed node left behind is no node.
+    drop(socket);
+    assert_eq!(run("inspect"), format!("{:?}", ExitCode::SUCCESS));
+}

@@ -1,0 +1,286 @@
+//! What is known of the versions of the state beside the application: the newest one, which are being read, and reading
+//! them without the application's lock.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    ops::ControlFlow,
+    sync::{
+        Arc,
+        atomic::{AtomicI64, Ordering},
+    },
+};
+
+use apps_core::LocalConfig;
+use base_prims::{Hash, PublicKey};
+use comet_chain::app::CheckResult;
+use mkvs_db::{DbError, NodeDb};
+use mkvs_tree::{KvRead, Root, RootType, Tree, TreeError};
+use parking_lot::Mutex;
+use tokio::sync::{oneshot, watch};
+use wire_consensus::{
+    Time,
+    genesis::Document,
+    transaction::{Gas, Transaction},
+};
+
+use crate::{NodeOptions, build_mux, pruner::PruneHandler};
+
+/// Most transactions that can be watched for becoming invalid at once.
+pub const MAX_WATCHED: usize = 10_000;
+
+/// The newest committed state.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Latest {
+    /// Height of the last committed block; 0: none yet.
+    pub height: i64,
+    /// State root after it.
+    pub app_hash: Hash,
+    /// Time of that block; the zero time if this program has not executed it.
+    pub time: Time,
+}
+
+/// A query of the state failed.
+#[derive(Debug, thiserror::Error)]
+pub enum QueryError {
+    /// No block was committed yet.
+    #[error("no committed blocks")]
+    NoBlocks,
+    /// The state of the height is not there: not yet, or no longer.
+    #[error("state of height {height} is not available (available: {earliest} to {latest})")]
+    Height {
+        /// The height asked for.
+        height: i64,
+        /// The earliest one that is available.
+        earliest: i64,
+        /// The latest one.
+        latest: i64,
+    },
+    /// The database failed.
+    #[error(transparent)]
+    Database(#[from] DbError),
+    /// The state could not be read as what it should be.
+    #[error(transparent)]
+    State(#[from] apps_core::Error),
+}
+
+/// Which versions must stay.
+#[derive(Default)]
+struct Pins {
+    // How often each version is held.
+    held: BTreeMap<u64, usize>,
+    // Versions below this one are gone or going.
+    floor: u64,
+}
+
+/// Shared by the application, its background threads and everybody who asks.
+pub(crate) struct Versions {
+    pub(crate) db: NodeDb,
+    latest: watch::Sender<Latest>,
+    pins: Mutex<Pins>,
+    /// Blocks below this height may go; 0: none.
+    pub(crate) retained: AtomicI64,
+    pub(crate) prune_handlers: Mutex<Vec<Arc<dyn PruneHandler>>>,
+    watched: Mutex<HashMap<Hash, oneshot::Sender<CheckResult>>>,
+}
+
+impl Versions {
+    pub(crate) fn new(db: NodeDb) -> Arc<Self> {
+        Arc::new(Self {
+            db,
+            latest: watch::Sender::default(),
+            pins: Mutex::default(),
+            retained: AtomicI64::new(0),
+            prune_handlers: Mutex::default(),
+            watched: Mutex::default(),
+        })
+    }
+
+    pub(crate) fn latest(&self) -> Latest {
+        *self.latest.borrow()
+    }
+
+    pub(crate) fn set_latest(&self, latest: Latest) {
+        self.latest.send_replace(latest);
+    }
+
+    /// Keeps a version from being pruned until the pin is dropped; `None` if it is not there.
+    pub(crate) fn pin(self: &Arc<Self>, version: u64) -> Option<Pin> {
+        let mut pins = self.pins.lock();
+        if version < pins.floor {
+            return None;
+        }
+        *pins.held.entry(version).or_default() += 1;
+        Some(Pin { versions: Arc::clone(self), version })
+    }
+
+    /// Takes a version away from everybody; says no if it, or one before it, is being read.
+    pub(crate) fn claim(&self, version: u64) -> bool {
+        let mut pins = self.pins.lock();
+        if pins.held.first_key_value().is_some_and(|(first, _)| *first <= version) {
+            return false;
+        }
+        pins.floor = pins.floor.max(version.saturating_add(1));
+        true
+    }
+
+    /// The state root of a version.
+    pub(crate) fn state_root(&self, version: u64) -> Result<Option<Root>, DbError> {
+        Ok(self.db.roots(version)?.into_iter().find(|r| r.root_type == RootType::STATE))
+    }
+
+    /// Tells whoever watches a transaction that it does not pass any more.
+    pub(crate) fn invalidated(&self, tx: &[u8], result: &CheckResult) {
+        let mut watched = self.watched.lock();
+        if watched.is_empty() {
+            return;
+        }
+        if let Some(watcher) = watched.remove(&Hash::of(&[tx])) {
+            // Who does not listen any more misses nothing.
+            let _ = watcher.send(result.clone());
+        }
+    }
+}
+
+/// Keeps a version from being pruned.
+pub(crate) struct Pin {
+    versions: Arc<Versions>,
+    version: u64,
+}
+
+impl Drop for Pin {
+    fn drop(&mut self) {
+        let mut pins = self.versions.pins.lock();
+        if let Some(count) = pins.held.get_mut(&self.version) {
+            *count -= 1;
+            if *count == 0 {
+                pins.held.remove(&self.version);
+            }
+        }
+    }
+}
+
+/// Reads any version of the state that is kept, beside the application and without waiting for it. Cheap to clone.
+#[derive(Clone)]
+pub struct Queries {
+    versions: Arc<Versions>,
+    doc: Arc<Document>,
+    local: LocalConfig,
+}
+
+impl Queries {
+    pub(crate) fn new(versions: Arc<Versions>, doc: Arc<Document>, local: LocalConfig) -> Self {
+        Self { versions, doc, local }
+    }
+
+    /// The genesis document.
+    pub fn genesis(&self) -> &Arc<Document> {
+        &self.doc
+    }
+
+    /// The newest committed state.
+    pub fn latest(&self) -> Latest {
+        self.versions.latest()
+    }
+
+    /// Shows the newest committed state and wakes its holder at every commit; heights may be skipped by slow readers.
+    pub fn watch(&self) -> watch::Receiver<Latest> {
+        self.versions.latest.subscribe()
+    }
+
+    /// The earliest height whose state is kept; 0: none.
+    pub fn earliest_height(&self) -> i64 {
+        self.versions.db.earliest_version().map_or(0, u64::cast_signed)
+    }
+
+    /// Blocks below this height are needed by nobody any more, as last told to the engine; 0: all are needed.
+    pub fn last_retained_height(&self) -> i64 {
+        self.versions.retained.load(Ordering::Relaxed)
+    }
+
+    /// The state after the block of a height; 0 stands for the newest. While the result lives, this version and later
+    /// ones are not pruned, so it should not be kept for long.
+    ///
+    /// # Errors
+    /// [`QueryError::NoBlocks`], or [`QueryError::Height`] if the height is not there.
+    pub fn state(&self, height: i64) -> Result<StateAt, QueryError> {
+        let latest = self.latest();
+        if latest.height == 0 {
+            return Err(QueryError::NoBlocks);
+        }
+        let wanted = if height == 0 { latest.height } else { height };
+        let missing = || QueryError::Height { height, earliest: self.earliest_height(), latest: latest.height };
+        let version = u64::try_from(wanted).ok().filter(|_| wanted <= latest.height).ok_or_else(missing)?;
+        let pin = self.versions.pin(version).ok_or_else(missing)?;
+        let root = self.versions.state_root(version)?.ok_or_else(missing)?;
+        let tree = self.versions.db.read(&root)?;
+        Ok(StateAt { height: wanted, root, tree, _pin: pin })
+    }
+
+    /// Gas that a transaction of the caller would use on the newest state.
+    ///
+    /// # Errors
+    /// If there is no block yet, the state is unreadable or the transaction is too large.
+    pub fn estimate_gas(&self, caller: PublicKey, tx: &Transaction) -> Result<Gas, QueryError> {
+        let time = self.latest().time;
+        let state = self.state(0)?;
+        let mut mux = build_mux(&self.doc, NodeOptions { local: self.local.clone(), upgrades: None });
+        mux.resume(&state, state.height, state.root.hash, time)?;
+        Ok(mux.estimate_gas(&state, caller, tx)?)
+    }
+
+    /// Tells once when a transaction (its whole bytes hash to `tx`) that was in the pool fails to pass a later check.
+    /// `None` if somebody watches it already or too many are watched.
+    pub fn watch_invalidated(&self, tx: Hash) -> Option<oneshot::Receiver<CheckResult>> {
+        let mut watched = self.versions.watched.lock();
+        if watched.len() >= MAX_WATCHED {
+            watched.retain(|_, w| !w.is_closed());
+        }
+        let taken = watched.get(&tx).is_some_and(|w| !w.is_closed());
+        if taken || watched.len() >= MAX_WATCHED {
+            return None;
+        }
+        let (sender, receiver) = oneshot::channel();
+        watched.insert(tx, sender);
+        Some(receiver)
+    }
+
+    /// Lets somebody keep versions of the state, and with them blocks, from being pruned.
+    pub fn register_prune_handler(&self, handler: Arc<dyn PruneHandler>) {
+        self.versions.prune_handlers.lock().push(handler);
+    }
+
+    /// Bytes that the state takes, free space in its files not counted.
+    ///
+    /// # Errors
+    /// If the database fails.
+    pub fn used_bytes(&self) -> Result<u64, QueryError> {
+        Ok(self.versions.db.store_stats()?.used_bytes)
+    }
+}
+
+/// The state after a block, for reading.
+pub struct StateAt {
+    /// Height of the block.
+    pub height: i64,
+    /// The state root.
+    pub root: Root,
+    tree: Tree,
+    _pin: Pin,
+}
+
+impl StateAt {
+    /// The tree, to make proofs from.
+    pub fn tree(&self) -> &Tree {
+        &self.tree
+    }
+}
+
+impl KvRead for StateAt {
+    fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, TreeError> {
+        self.tree.get(key)
+    }
+
+    fn iterate(&self, from: &[u8], visit: &mut dyn FnMut(&[u8], &[u8]) -> ControlFlow<()>) -> Result<(), TreeError> {
+        self.tree.iterate(from, visit)
+    }
+}

@@ -1,0 +1,94 @@
+//! The consensus layer of this node, as workers and services see it.
+
+use apps_core::submit::{BoxFuture, Included, SubmitError, TransactionSubmitter as _};
+use base_crypto::context::ChainContext;
+use base_prims::PublicKey;
+use comet_engine::{EngineHandle, Phase};
+use mkvs_tree::KvRead;
+use node_app::{Queries, QueryError};
+use node_workers::{Chain, ChainError};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use wire_consensus::transaction::Transaction;
+
+/// State and engine of this node.
+pub struct LocalChain {
+    queries: Queries,
+    engine: EngineHandle,
+    context: ChainContext,
+    heights: watch::Receiver<i64>,
+    synced: watch::Receiver<bool>,
+}
+
+impl LocalChain {
+    /// Follows the engine until stopped.
+    pub fn new(queries: Queries, engine: EngineHandle, stop: CancellationToken) -> Self {
+        let context = queries.genesis().chain_context();
+        let (heights, height_watch) = watch::channel(queries.latest().height);
+        let (synced, synced_watch) = watch::channel(false);
+        let (mut latest, mut phase) = (queries.watch(), engine.watch_phase());
+        tokio::spawn(async move {
+            loop {
+                if *phase.borrow_and_update() == Phase::Consensus {
+                    // A node that falls behind later stays synced, as in the reference.
+                    synced.send_replace(true);
+                }
+                heights.send_replace(latest.borrow_and_update().height);
+                tokio::select! {
+                    changed = latest.changed() => if changed.is_err() { return },
+                    changed = phase.changed() => if changed.is_err() { return },
+                    () = stop.cancelled() => return,
+                }
+            }
+        });
+        Self { queries, engine, context, heights: height_watch, synced: synced_watch }
+    }
+
+    /// State at any height.
+    pub fn queries(&self) -> &Queries {
+        &self.queries
+    }
+
+    /// The engine.
+    pub fn engine(&self) -> &EngineHandle {
+        &self.engine
+    }
+}
+
+fn error_of(error: QueryError) -> ChainError {
+    match error {
+        QueryError::NoBlocks => ChainError::NoBlocks,
+        QueryError::Height { height, .. } => ChainError::NoState(height),
+        error => ChainError::Service(error.to_string()),
+    }
+}
+
+impl Chain for LocalChain {
+    fn latest_height(&self) -> i64 {
+        self.queries.latest().height
+    }
+
+    fn state(&self, height: i64) -> Result<Box<dyn KvRead + Send>, ChainError> {
+        Ok(Box::new(self.queries.state(height).map_err(error_of)?))
+    }
+
+    fn estimate_gas(&self, signer: PublicKey, tx: &Transaction) -> Result<u64, ChainError> {
+        self.queries.estimate_gas(signer, tx).map_err(error_of)
+    }
+
+    fn submit(&self, tx: Vec<u8>) -> BoxFuture<'_, Result<Included, SubmitError>> {
+        self.engine.submitter().submit(tx)
+    }
+
+    fn heights(&self) -> watch::Receiver<i64> {
+        self.heights.clone()
+    }
+
+    fn synced(&self) -> watch::Receiver<bool> {
+        self.synced.clone()
+    }
+
+    fn context(&self) -> &ChainContext {
+        &self.context
+    }
+}

@@ -1,0 +1,476 @@
+//! The order in which a node starts and ends.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use base_identity::Identity;
+use base_prims::PublicKey;
+use base_service::data_dir::DataDir;
+use base_service::{limits, logging};
+use comet_engine::{Engine, EngineHandle, StateSyncSetup, StopReason};
+use comet_sync::{StateSyncConfig, TrustOptions};
+use node_app::Queries;
+use node_config::{Config, Mode};
+use node_workers::registration::{Contribution, Keys, Registration, Setup as RegistrationSetup};
+use node_workers::{Chain as _, Submission};
+use p2p_net::api::P2p;
+use p2p_net::light::ProviderPool;
+use p2p_net::registry::Registered;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use wire_consensus::entity::Entity;
+use wire_consensus::genesis::Document;
+use wire_consensus::node::Roles;
+
+use crate::addresses::OwnAddresses;
+use crate::chain::LocalChain;
+use crate::error::RunError;
+use crate::light::Served;
+use crate::store::CommonStore;
+use crate::{engine, light, network, seed};
+
+/// Open files needed beside connections: stores, logs, sockets.
+const BASE_FILES: u64 = 256;
+/// Longest wait for parts of the node to end.
+const STOP_DEADLINE: Duration = Duration::from_secs(10);
+/// Name of the control socket in the data directory.
+const SOCKET: &str = "internal.sock";
+
+/// What the command line says beside the configuration.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Whether unsafe options are allowed (test networks).
+    pub dont_blame_oasis: bool,
+    /// Whether well-known test keys may sign (test networks).
+    pub allow_test_keys: bool,
+    /// How attestations are verified.
+    pub tee: rt_tee::VerifyOptions,
+    /// Version of this software.
+    pub version: String,
+}
+
+impl Options {
+    /// What the node calls its software to peers.
+    pub(crate) fn agent(&self) -> String {
+        format!("oasis-core/{}", self.version)
+    }
+}
+
+/// How a node ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Ended {
+    /// As asked.
+    Requested,
+    /// At an upgrade or where the operator said.
+    Halted(String),
+    /// Something failed.
+    Failed(String),
+}
+
+/// What runs, by mode.
+enum Parts {
+    Full(Full),
+    Seed(seed::Seed),
+}
+
+/// A node with the consensus layer.
+struct Full {
+    engine: EngineHandle,
+    p2p: p2p_net::Node,
+    chain: Arc<LocalChain>,
+    registration: Registration,
+    upgrades: apps_governance::upgrade::Upgrades,
+}
+
+/// A running node.
+pub struct Node {
+    parts: Parts,
+    identity: Arc<Identity>,
+    config: Arc<Config>,
+    tasks: JoinSet<()>,
+    stop: CancellationToken,
+    // Unlocked last.
+    _data_dir: DataDir,
+}
+
+/// Everything that is known before anything starts.
+struct Basis {
+    config: Arc<Config>,
+    options: Options,
+    identity: Arc<Identity>,
+    doc: Arc<Document>,
+    text: String,
+    data_dir: PathBuf,
+    entity: Option<PublicKey>,
+}
+
+fn now_unix() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
+}
+
+/// Files that the configured connections and stores can need at once.
+fn required_files(config: &Config) -> u64 {
+    let consensus = &config.consensus.p2p;
+    let peers = [
+        consensus.max_num_inbound_peers,
+        consensus.max_num_outbound_peers,
+        config.p2p.connection_manager.max_num_peers,
+    ];
+    peers.iter().map(|n| n.unsigned_abs()).fold(BASE_FILES, u64::saturating_add)
+}
+
+/// Sets up logging as configured; call once per process, before [`Node::start`].
+///
+/// # Errors
+/// If the settings are wrong or the file can't be opened.
+pub fn init_logging(config: &Config) -> Result<(), RunError> {
+    let log = &config.common.log;
+    let format = logging::Format::parse(&log.format)?;
+    let levels = logging::Levels::parse(&log.level)?;
+    let file = (!log.file.is_empty()).then(|| Path::new(&config.common.data_dir).join(&log.file));
+    Ok(logging::init(format, levels, file)?)
+}
+
+fn read_genesis(config: &Config, options: &Options) -> Result<(Arc<Document>, String), RunError> {
+    let path = PathBuf::from(&config.genesis.file);
+    let wrong = |reason: String| RunError::Genesis { path: path.clone(), reason };
+    let text = std::fs::read_to_string(&path).map_err(|error| wrong(error.to_string()))?;
+    let doc = Document::from_json(&text).map_err(|error| wrong(error.to_string()))?;
+    let local = apps_core::LocalConfig {
+        allow_debug: options.dont_blame_oasis,
+        allow_test_keys: options.allow_test_keys,
+        tee: options.tee.clone(),
+        ..apps_core::LocalConfig::default()
+    };
+    node_app::sanity_check(&doc, &local).map_err(|error| wrong(error.to_string()))?;
+    Ok((Arc::new(doc), text))
+}
+
+fn entity_of(config: &Config) -> Result<Option<PublicKey>, RunError> {
+    let registration = &config.registration;
+    if !registration.entity_id.is_empty() {
+        return registration.entity_id.parse().map(Some).map_err(|error: base_prims::ParseError| RunError::Address {
+            key: "registration.entity_id",
+            reason: error.to_string(),
+        });
+    }
+    if registration.entity.is_empty() {
+        return Ok(None);
+    }
+    let wrong = |reason: String| RunError::Entity(format!("{}: {reason}", registration.entity));
+    let text = std::fs::read_to_string(&registration.entity).map_err(|error| wrong(error.to_string()))?;
+    let entity: Entity = base_codec::json::from_str(&text).map_err(|error| wrong(error.to_string()))?;
+    Ok(Some(entity.id))
+}
+
+impl Basis {
+    fn new(config: Config, options: Options, data_dir: &Path) -> Result<Self, RunError> {
+        if limits::is_root() {
+            if !(config.common.debug.allow_root && options.dont_blame_oasis) {
+                return Err(RunError::Root);
+            }
+            tracing::warn!(module = "oasis-node", "running with elevated privileges");
+        }
+        let files = limits::raise_open_files(required_files(&config), config.common.debug.rlimit)?;
+        if files < limits::RECOMMENDED_FILES {
+            tracing::warn!(
+                module = "oasis-node",
+                current = files,
+                recommended = limits::RECOMMENDED_FILES,
+                "few files may be open at once; raise LimitNOFILE"
+            );
+        }
+        let (doc, text) = read_genesis(&config, &options)?;
+        let identity = Identity::load_or_generate(data_dir, now_unix())?;
+        if let Some(reason) = &identity.replaced_tls_key {
+            tracing::warn!(module = "oasis-node", err = %reason, "the TLS key could not be read and was replaced");
+        }
+        tracing::info!(module = "oasis-node", node_pk = %PublicKey::from(identity.node.public()),
+            consensus_pk = %PublicKey::from(identity.consensus.public()),
+            p2p_pk = %PublicKey::from(identity.p2p.public()), "loaded/generated node identity");
+        let entity = entity_of(&config)?;
+        let needs_entity =
+            engine::is_validator(&config) || matches!(config.mode, Mode::Compute | Mode::KeyManager | Mode::Observer);
+        if needs_entity && entity.is_none() {
+            return Err(RunError::NoEntity);
+        }
+        if config.mode == Mode::Client && entity.is_some() && !engine::is_validator(&config) {
+            return Err(RunError::UnexpectedEntity);
+        }
+        Ok(Self {
+            config: Arc::new(config),
+            options,
+            identity: Arc::new(identity),
+            doc,
+            text,
+            data_dir: data_dir.to_owned(),
+            entity,
+        })
+    }
+
+    /// Where the control socket is.
+    fn socket(&self) -> PathBuf {
+        match self.config.common.internal_socket_path.as_str() {
+            "" => self.data_dir.join(SOCKET),
+            path => path.into(),
+        }
+    }
+}
+
+impl Node {
+    /// Starts a node; it runs until [`Node::run`] has ended it.
+    ///
+    /// # Errors
+    /// If anything that it needs is missing or refuses.
+    pub async fn start(config: Config, options: Options, stop: CancellationToken) -> Result<Self, RunError> {
+        limits::private_files();
+        let data_dir = DataDir::open(Path::new(&config.common.data_dir))?;
+        tracing::info!(
+            module = "oasis-node",
+            version = options.version,
+            mode = config.mode.name(),
+            "Starting oasis-node"
+        );
+        let basis = Basis::new(config, options, data_dir.path())?;
+        let (identity, config) = (basis.identity.clone(), basis.config.clone());
+        let mut tasks = JoinSet::new();
+        let parts = match basis.config.mode {
+            Mode::Seed => {
+                let Basis { config, options, identity, doc, data_dir, .. } = &basis;
+                let seed = seed::start(config, options, identity, doc, data_dir, stop.child_token()).await?;
+                tracing::info!(module = "oasis-node", "Seed node initialized and ready to serve");
+                Parts::Seed(seed)
+            }
+            Mode::Archive => return Err(RunError::Mode("archive")),
+            _ => {
+                let full = Full::start(&basis, &mut tasks, &stop).await?;
+                tracing::info!(module = "oasis-node", "initialization complete: ready to serve");
+                Parts::Full(full)
+            }
+        };
+        let _ = basis.socket();
+        Ok(Self { parts, identity, config, tasks, stop, _data_dir: data_dir })
+    }
+
+    /// The node's keys.
+    pub fn identity(&self) -> &Identity {
+        &self.identity
+    }
+
+    /// Its configuration.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// The consensus layer; a seed has none.
+    pub fn chain(&self) -> Option<&Arc<LocalChain>> {
+        match &self.parts {
+            Parts::Full(full) => Some(&full.chain),
+            Parts::Seed(_) => None,
+        }
+    }
+
+    /// The registration; a seed has none.
+    pub fn registration(&self) -> Option<&Registration> {
+        match &self.parts {
+            Parts::Full(full) => Some(&full.registration),
+            Parts::Seed(_) => None,
+        }
+    }
+
+    /// The runtime layer's network.
+    pub fn p2p(&self) -> &p2p_net::Node {
+        match &self.parts {
+            Parts::Full(full) => &full.p2p,
+            Parts::Seed(seed) => seed.p2p.node(),
+        }
+    }
+
+    /// Pending upgrades; a seed has none.
+    pub fn upgrades(&self) -> Option<&apps_governance::upgrade::Upgrades> {
+        match &self.parts {
+            Parts::Full(full) => Some(&full.upgrades),
+            Parts::Seed(_) => None,
+        }
+    }
+
+    /// Peers on the consensus transport.
+    pub fn consensus_peers(&self) -> usize {
+        match &self.parts {
+            Parts::Full(full) => full.engine.switch().peers().len(),
+            Parts::Seed(seed) => seed.switch.peers().len(),
+        }
+    }
+
+    /// Runs until stopped, halted, deregistered or failed, and ends everything.
+    pub async fn run(mut self) -> Ended {
+        let ended = match &self.parts {
+            Parts::Seed(_) => {
+                self.stop.cancelled().await;
+                Ended::Requested
+            }
+            Parts::Full(full) => tokio::select! {
+                reason = full.engine.stopped() => match reason {
+                    StopReason::Requested => Ended::Requested,
+                    StopReason::Halted { .. } => Ended::Halted(reason.to_string()),
+                    StopReason::Failed(reason) => Ended::Failed(reason),
+                },
+                () = self.stop.cancelled() => Ended::Requested,
+            },
+        };
+        self.stop.cancel();
+        let drain = async {
+            if let Parts::Full(full) = &self.parts {
+                full.engine.stopped().await;
+                full.p2p.stop().await;
+            }
+            while self.tasks.join_next().await.is_some() {}
+        };
+        if tokio::time::timeout(STOP_DEADLINE, drain).await.is_err() {
+            tracing::warn!(module = "oasis-node", "parts of the node did not end in time");
+        }
+        ended
+    }
+}
+
+impl Full {
+    async fn start(basis: &Basis, tasks: &mut JoinSet<()>, stop: &CancellationToken) -> Result<Self, RunError> {
+        let Basis { config, options, identity, doc, text, data_dir, .. } = basis;
+        let store = CommonStore::open(data_dir)?;
+        let folder = data_dir.join("consensus");
+        let (mut setup, queries, upgrades) = engine::setup(config, options, identity, doc, text, &folder, &store)?;
+        let settings = network::p2p(config, data_dir, &options.agent(), options.dont_blame_oasis)?;
+        let p2p = p2p_net::Node::start(settings, network::keypair(&identity.p2p), stop.child_token())
+            .await
+            .map_err(|error| RunError::P2p(error.to_string()))?;
+        let chain_name = doc.chain_context().to_string();
+        let pool = ProviderPool::new(Arc::new(p2p.clone()) as Arc<dyn P2p>, &chain_name, &doc.comet_chain_id());
+        if config.consensus.state_sync.enabled && queries.latest().height == 0 {
+            let params = setup.genesis.params.clone();
+            let trusted = trusted(config, doc, params, &folder)?;
+            tracing::info!(module = "consensus/cometbft", height = trusted.options.height, "starting state sync");
+            let provider = tokio::select! {
+                provider = light::state_provider(&pool, trusted) => provider.map_err(RunError::StateSync)?,
+                () = stop.cancelled() => return Err(RunError::StateSync("stopped".to_owned())),
+            };
+            setup.state_sync = Some(StateSyncSetup {
+                provider: Arc::new(provider),
+                config: StateSyncConfig::new(folder.join("data/snapshot")),
+            });
+        }
+        let engine = Engine::start(setup, stop.child_token()).await?;
+        let served = Served { engine: engine.clone(), queries: queries.clone() };
+        light::serve(&p2p, &chain_name, served).map_err(|error| RunError::P2p(error.to_string()))?;
+        let chain = Arc::new(LocalChain::new(queries.clone(), engine.clone(), stop.child_token()));
+        tasks.spawn(follow_registry(chain.clone(), p2p.clone(), chain_name, stop.child_token()));
+        let registration = start_workers(basis, &chain, &p2p, store, tasks, stop);
+        Ok(Self { engine, p2p, chain, registration, upgrades })
+    }
+}
+
+fn trusted(
+    config: &Config,
+    doc: &Document,
+    params: wire_cometbft::params::ConsensusParams,
+    folder: &Path,
+) -> Result<light::Trusted, RunError> {
+    let trust = &config.consensus.light_client.trust;
+    let wrong = |reason: &str| RunError::Address { key: "consensus.light_client.trust", reason: reason.to_owned() };
+    let hash: base_prims::Hash = trust.hash.parse().map_err(|_| wrong("malformed trust hash"))?;
+    let height = i64::try_from(trust.height).map_err(|_| wrong("trust height is too high"))?;
+    Ok(light::Trusted {
+        chain_id: doc.comet_chain_id(),
+        period: trust.period.0,
+        options: TrustOptions { height, hash: hash.into() },
+        initial_height: doc.height,
+        params,
+        folder: folder.to_owned(),
+    })
+}
+
+fn start_workers(
+    basis: &Basis,
+    chain: &Arc<LocalChain>,
+    p2p: &p2p_net::Node,
+    store: CommonStore,
+    tasks: &mut JoinSet<()>,
+    stop: &CancellationToken,
+) -> Registration {
+    let Basis { config, options, identity, .. } = basis;
+    let submission = &config.consensus.submission;
+    let submission = Arc::new(Submission::new(chain.clone(), submission.gas_price, submission.max_fee));
+    let address = match config.consensus.external_address.as_str() {
+        "" => config.consensus.listen_address.clone(),
+        external => external.to_owned(),
+    };
+    let setup = RegistrationSetup {
+        entity: basis.entity,
+        keys: Keys {
+            node: identity.node.clone(),
+            p2p: identity.p2p.clone(),
+            consensus: identity.consensus.clone(),
+            vrf: identity.vrf.clone(),
+            tls: identity.tls.key().clone(),
+        },
+        addresses: Arc::new(OwnAddresses { key: identity.p2p.public().into(), address, p2p: p2p.clone() }),
+        allow_unroutable: options.dont_blame_oasis,
+        software_version: options.version.clone(),
+        flag: Arc::new(store),
+    };
+    let registration = Registration::new(setup, submission.clone());
+    if engine::is_validator(config) {
+        let nothing_more: Contribution = Arc::new(|_| Ok(()));
+        registration.slot(Roles::VALIDATOR).set_available(nothing_more);
+    }
+    if basis.entity.is_some() {
+        let (node, vrf, stop) = (identity.node.clone(), identity.vrf.clone(), stop.child_token());
+        tasks.spawn(node_workers::beacon::run(submission, node, vrf, stop));
+    }
+    let (running, all) = (registration.clone(), stop.clone());
+    tasks.spawn(async move {
+        if running.run(all.child_token()).await {
+            // The node has left as its operator wanted.
+            all.cancel();
+        }
+    });
+    registration
+}
+
+/// Tells the runtime layer's network who is registered, whenever an epoch begins.
+async fn follow_registry(chain: Arc<LocalChain>, p2p: p2p_net::Node, name: String, stop: CancellationToken) {
+    let mut heights = chain.heights();
+    let mut known = None;
+    loop {
+        let read = read_registry(chain.queries(), known);
+        match read {
+            Ok(Some((epoch, nodes))) => {
+                known = Some(epoch);
+                p2p.set_registry(nodes.iter().map(|node| Registered::from_descriptor(node, &name)).collect());
+            }
+            Ok(None) => {}
+            Err(error) => tracing::debug!(module = "p2p", err = %error, "registry not readable"),
+        }
+        tokio::select! {
+            changed = heights.changed() => if changed.is_err() { return },
+            () = stop.cancelled() => return,
+        }
+    }
+}
+
+type Nodes = Vec<wire_consensus::node::Node>;
+
+/// The epoch with all nodes, if it is another one than the known.
+fn read_registry(queries: &Queries, known: Option<u64>) -> Result<Option<(u64, Nodes)>, String> {
+    if queries.latest().height == 0 {
+        return Ok(None);
+    }
+    let state = queries.state(0).map_err(|error| error.to_string())?;
+    let (epoch, _) = apps_committees::beacon::state::epoch(&state).map_err(|error| error.to_string())?;
+    if known == Some(epoch) {
+        return Ok(None);
+    }
+    let nodes = apps_committees::registry::state::nodes(&state).map_err(|error| error.to_string())?;
+    Ok(Some((epoch, nodes)))
+}
