@@ -119,9 +119,23 @@ pub(crate) fn without_tests(code: &str) -> String {
     String::from_utf8_lossy(&out).into_owned()
 }
 
-/// The end of the item at `at`: its closing brace, or its semicolon if that comes before any brace.
+/// Whether what follows the attribute at `at` is a field (`name: …`), not an item.
+fn is_field(code: &[u8], at: usize) -> bool {
+    let Some(after) = code[at..].iter().position(|b| *b == b']').map(|p| at + p + 1) else { return false };
+    let text = String::from_utf8_lossy(&code[after..code.len().min(after + 200)]).into_owned();
+    let text = text.trim_start().trim_start_matches("pub ");
+    let name = text.find(|c: char| !c.is_ascii_alphanumeric() && c != '_').unwrap_or(text.len());
+    name > 0 && text[name..].starts_with(':') && !text[name..].starts_with("::")
+}
+
+/// The end of the item at `at`: its closing brace, or its semicolon if that comes before any brace; of a field, its line.
 fn item_end(code: &[u8], at: usize) -> usize {
     let mut depth = 0usize;
+    if is_field(code, at) {
+        let attribute = code[at..].iter().position(|b| *b == b']').map_or(at, |p| at + p);
+        let comma = code[attribute..].iter().position(|b| *b == b',').map(|p| attribute + p + 1);
+        return comma.unwrap_or(code.len());
+    }
     for (i, b) in code.iter().enumerate().skip(at) {
         match b {
             b'{' => depth += 1,

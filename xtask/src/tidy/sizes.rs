@@ -93,5 +93,8 @@ mod tests {
         let source = format!("#[cfg(test)]\nmod tests {{\nfn long() {{\n{body}}}\n}}\n");
         assert!(check(&Tree::of(&[("a/src/b.rs", &source)])).is_empty());
         assert!(check(&Tree::of(&[("a/src/b/tests.rs", &format!("fn long() {{\n{body}}}\n"))])).is_empty());
+        // A field for tests ends with its comma.
+        let source = format!("struct A {{\n#[cfg(test)]\nb: Option<u8>,\n}}\nfn long() {{\n{body}}}\n");
+        assert_eq!(check(&Tree::of(&[("a/src/b.rs", &source)])), ["a/src/b.rs::long: 102 lines, the ceiling is 100"]);
     }
 }

@@ -24,6 +24,8 @@ type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 type Unary = Arc<dyn Fn(Bytes, Caller) -> BoxFuture<Result<Bytes, RpcError>> + Send + Sync>;
 type Streaming = Arc<dyn Fn(Bytes, Caller) -> BoxFuture<Result<BoxStream<Bytes>, RpcError>> + Send + Sync>;
 
+type Guard = Arc<dyn Fn(&str, &Caller) -> Result<(), RpcError> + Send + Sync>;
+
 /// Who calls.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Caller {
@@ -43,7 +45,7 @@ pub struct Router {
     methods: HashMap<String, Method>,
     services: BTreeSet<String>,
     /// Refuses a call before its argument is looked at.
-    guard: Option<Arc<dyn Fn(&str, &Caller) -> Result<(), RpcError> + Send + Sync>>,
+    guard: Option<Guard>,
 }
 
 impl Router {

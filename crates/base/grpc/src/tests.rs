@@ -1,3 +1,5 @@
+//! Calls, streams, errors and limits over real sockets.
+
 use std::sync::Arc;
 use std::time::Duration;
 

@@ -90,7 +90,7 @@ mod tests {
         let file = dir.path().join("genesis.json");
         std::fs::write(&file, if from.is_empty() { text } else { text.replacen(from, to, 1) }).unwrap();
         let before = std::fs::read(&file).unwrap();
-        let options = UnsafeOptions { dont_blame_oasis: true, allow_test_keys: true };
+        let options = UnsafeOptions { dont_blame_oasis: true, allow_test_keys: true, ..UnsafeOptions::default() };
         let result = check(&FileArgs { file: file.clone() }, options).err();
         assert_eq!(std::fs::read(&file).unwrap(), before, "checking changes nothing");
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1, "checking writes nothing");
@@ -136,7 +136,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("genesis.json");
         std::fs::write(&file, format!("{}{new}{}", &text[..at], &text[at + old.len()..])).unwrap();
-        let options = UnsafeOptions { dont_blame_oasis: true, allow_test_keys: true };
+        let options = UnsafeOptions { dont_blame_oasis: true, allow_test_keys: true, ..UnsafeOptions::default() };
         let error = check(&FileArgs { file }, options).unwrap_err();
         assert!(error.contains("registry") && error.contains("signature"), "{error}");
     }

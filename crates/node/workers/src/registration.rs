@@ -287,6 +287,8 @@ impl Registration {
         let seed = self.id().as_ref().iter().fold(0, |seed: u64, byte| seed.rotate_left(8) ^ u64::from(*byte));
         let mut schedule = Schedule::new(seed);
         let mut first = true;
+        // Versions of the contributions in the last registration: being told of those again is no reason for another.
+        let mut registered = None;
         loop {
             let due = match self.look(&entity) {
                 Ok(Some(seen)) => schedule.block(&seen),
@@ -297,16 +299,20 @@ impl Registration {
                 }
             };
             if due {
+                let versions = self.versions();
                 if let Some(epoch) = schedule.epoch()
                     && self.try_register(entity, epoch, first).await
                 {
                     first = false;
+                    registered = Some(versions);
                 }
                 schedule.attempted();
             }
             tokio::select! {
                 changed = heights.changed() => if changed.is_err() { return },
-                () = self.shared.changed.notified() => schedule.contributions_changed(),
+                () = self.shared.changed.notified() => if registered.as_ref() != Some(&self.versions()) {
+                    schedule.contributions_changed();
+                },
             }
         }
     }
@@ -390,6 +396,10 @@ impl Registration {
             .map(|slot| slot.contribution.clone().map(|contribution| (slot.role, contribution, slot.version)))
             .collect();
         all.filter(|all| !all.is_empty())
+    }
+
+    fn versions(&self) -> Vec<u64> {
+        self.shared.slots.lock().iter().map(|slot| slot.version).collect()
     }
 
     fn tell(&self, contributions: &[(Roles, Contribution, u64)]) {

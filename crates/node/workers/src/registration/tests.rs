@@ -1,3 +1,5 @@
+//! The schedule as tables; the whole worker against a chain in memory.
+
 use base_prims::Hash;
 
 use super::*;
