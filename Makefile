@@ -18,6 +18,7 @@ test: preflight
 # Property tests read these; divide by ten for a shorter run.
 test-long: export PROPTEST_CASES ?= 100000
 test-long: export PROPTEST_MAX_SHRINK_ITERS ?= 100000
+test-long: export WADI_GROWTH_BLOCKS ?= 10000
 test-long: preflight
 	@$(XTASK) test --only tests
 

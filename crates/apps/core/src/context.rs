@@ -4,6 +4,7 @@ use std::{
     any::{Any, TypeId},
     collections::HashMap,
     mem,
+    num::NonZeroU64,
 };
 
 use base_crypto::{blacklist::Blacklist, context::ChainContext};
@@ -58,6 +59,33 @@ pub struct LocalConfig {
     pub halt_height: Option<i64>,
     /// Stop before the first block of this epoch.
     pub halt_epoch: Option<u64>,
+    /// Check the whole state now and then; never if absent.
+    pub supplementary_sanity: Option<SanitySchedule>,
+}
+
+/// At which heights the whole state is checked: one in each interval of blocks.
+///
+/// Which one differs from node to node and from interval to interval, so that not all nodes are slow at once, and is told
+/// by the seed alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SanitySchedule {
+    /// Length of an interval in blocks.
+    pub interval: NonZeroU64,
+    /// What the heights are drawn from; any number, best a random one of the node.
+    pub seed: u64,
+}
+
+impl SanitySchedule {
+    /// Whether the state is checked after the block of this height.
+    pub fn is_due(&self, height: i64) -> bool {
+        let Ok(height) = u64::try_from(height) else { return false };
+        let (number, place) = (height / self.interval, height % self.interval);
+        // SplitMix64 of seed and number of the interval.
+        let mut z = self.seed.wrapping_add(number.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15));
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        place == (z ^ (z >> 31)) % self.interval
+    }
 }
 
 /// What is the same for a whole block.

@@ -28,7 +28,7 @@ pub mod params;
 mod service;
 pub mod submit;
 
-pub use context::{BlockContext, Context, Env, LocalConfig, Mode};
+pub use context::{BlockContext, Context, Env, LocalConfig, Mode, SanitySchedule};
 pub use error::{Error, Result};
 pub use gas::GasMeter;
 pub use layers::{Layers, Level, View};

@@ -26,6 +26,7 @@ mod sanity;
 mod services;
 mod snapshots;
 mod store;
+mod supplementary;
 mod versions;
 
 pub use ahead::Ahead;
@@ -39,6 +40,7 @@ pub use sanity::sanity_check;
 pub use services::{NodeOptions, build_mux};
 pub use snapshots::SNAPSHOT_FORMAT;
 pub use store::{Change, DbStore, MemoryStore, StateStore, StoreError};
+pub use supplementary::{NAME as SUPPLEMENTARY_SANITY, SanityAt, check_state};
 pub use versions::{Latest, MAX_WATCHED, Queries, QueryError, StateAt};
 
 #[cfg(test)]

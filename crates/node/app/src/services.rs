@@ -3,6 +3,8 @@
 use apps_core::{LocalConfig, Mux, MuxConfig, Service};
 use wire_consensus::genesis::Document;
 
+use crate::supplementary::Supplementary;
+
 /// What a node brings to the services beside the genesis document.
 #[derive(Default)]
 pub struct NodeOptions {
@@ -15,7 +17,7 @@ pub struct NodeOptions {
 /// The multiplexer with every service of the network that starts with the document.
 pub fn build_mux(doc: &Document, options: NodeOptions) -> Mux {
     let NodeOptions { local, upgrades } = options;
-    let services: Vec<Box<dyn Service>> = vec![
+    let mut services: Vec<Box<dyn Service>> = vec![
         Box::new(apps_committees::beacon::Beacon),
         Box::new(apps_staking::Staking),
         Box::new(apps_committees::registry::Registry),
@@ -25,6 +27,9 @@ pub fn build_mux(doc: &Document, options: NodeOptions) -> Mux {
         Box::new(apps_keymanager::KeyManager),
         Box::new(apps_committees::roothash::RootHash),
     ];
+    if let Some(schedule) = local.supplementary_sanity {
+        services.push(Box::new(Supplementary(schedule)));
+    }
     let config = MuxConfig {
         services,
         authenticator: Box::new(apps_staking::Staking),

@@ -9,10 +9,11 @@ use base_prims::{PublicKey, RawSignature};
 use dev_testkit::{chains::Chain, paths::vectors_dir};
 use wire_consensus::{genesis::Document, signed::Signature};
 
+mod growth;
 mod mutations;
-mod traffic;
+pub(crate) mod traffic;
 mod workload;
-mod world;
+pub(crate) mod world;
 
 /// SplitMix64: the same numbers for the same seed.
 pub(crate) struct Rng(u64);

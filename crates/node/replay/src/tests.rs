@@ -251,3 +251,4 @@ fn a_truncated_file_is_an_error() {
 
 mod dumps;
 mod queries;
+mod supplementary;

@@ -1,9 +1,10 @@
 //! The consensus engine's settings, from genesis document and configuration.
 
+use std::num::NonZeroU64;
 use std::path::Path;
 use std::sync::Arc;
 
-use apps_core::LocalConfig;
+use apps_core::{LocalConfig, SanitySchedule};
 use apps_governance::upgrade::{Manager, Upgrades};
 use base_identity::Identity;
 use comet_chain::app::ValidatorUpdate;
@@ -61,6 +62,14 @@ fn rounds(doc: &Document) -> RoundConfig {
     }
 }
 
+/// When the whole state is checked besides; nodes differ by their keys.
+fn sanity(config: &Config, identity: &Identity) -> Option<SanitySchedule> {
+    let settings = &config.consensus.supplementary_sanity;
+    let interval = NonZeroU64::new(settings.interval).filter(|_| settings.enabled)?;
+    let seed = identity.node.public().iter().fold(0, |seed: u64, byte| seed.rotate_left(8) ^ u64::from(*byte));
+    Some(SanitySchedule { interval, seed })
+}
+
 /// What the services are told of this node.
 pub(crate) fn local_config(config: &Config, options: &Options, identity: &Identity) -> LocalConfig {
     let set = |n: u64| (n > 0).then_some(n);
@@ -72,6 +81,7 @@ pub(crate) fn local_config(config: &Config, options: &Options, identity: &Identi
         own_tx_signer: Some(identity.node.public().into()),
         halt_height: set(config.consensus.halt_height).and_then(|height| i64::try_from(height).ok()),
         halt_epoch: set(config.consensus.halt_epoch),
+        supplementary_sanity: sanity(config, identity),
     }
 }
 

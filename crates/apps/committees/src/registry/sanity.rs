@@ -121,28 +121,39 @@ impl Checked {
         Ok(())
     }
 
-    /// Adds what is registered to the claims on stake. Suspended runtimes claim nothing.
+    /// Adds what is registered to the claims on stake. Suspended runtimes of a genesis document claim nothing.
     pub fn add_stake_claims<'e>(
         &self,
         entities: impl IntoIterator<Item = &'e Entity>,
         escrows: &mut BTreeMap<Address, EscrowAccount>,
     ) {
-        let mut claim = |owner: Address, name: &str, thresholds: &[StakeThreshold]| {
-            escrows.entry(owner).or_default().stake_accumulator.add_claim_unchecked(name, thresholds);
-        };
-        for entity in entities {
-            let thresholds = [StakeThreshold::global(ThresholdKind::ENTITY)];
-            claim(Address::of_key(&entity.id), STAKE_CLAIM_REGISTER_ENTITY, &thresholds);
-        }
         let all: Vec<Runtime> = self.runtimes.values().chain(self.suspended.values()).cloned().collect();
-        for node in &self.nodes {
-            let thresholds = stake_thresholds_for_node(node, &all);
-            claim(Address::of_key(&node.entity_id), &stake_claim_for_node(&node.id), &thresholds);
-        }
-        for runtime in self.runtimes.values() {
-            if let Some(owner) = runtime.staking_address() {
-                claim(owner, &stake_claim_for_runtime(&runtime.id), &runtime.stake_thresholds());
-            }
+        add_stake_claims(entities, &self.nodes, self.runtimes.values(), &all, escrows);
+    }
+}
+
+/// Adds what is registered to the claims on stake. `all`: the runtimes that nodes may refer to.
+pub fn add_stake_claims<'e, 'r>(
+    entities: impl IntoIterator<Item = &'e Entity>,
+    nodes: &[Node],
+    runtimes: impl IntoIterator<Item = &'r Runtime>,
+    all: &[Runtime],
+    escrows: &mut BTreeMap<Address, EscrowAccount>,
+) {
+    let mut claim = |owner: Address, name: &str, thresholds: &[StakeThreshold]| {
+        escrows.entry(owner).or_default().stake_accumulator.add_claim_unchecked(name, thresholds);
+    };
+    for entity in entities {
+        let thresholds = [StakeThreshold::global(ThresholdKind::ENTITY)];
+        claim(Address::of_key(&entity.id), STAKE_CLAIM_REGISTER_ENTITY, &thresholds);
+    }
+    for node in nodes {
+        let thresholds = stake_thresholds_for_node(node, all);
+        claim(Address::of_key(&node.entity_id), &stake_claim_for_node(&node.id), &thresholds);
+    }
+    for runtime in runtimes {
+        if let Some(owner) = runtime.staking_address() {
+            claim(owner, &stake_claim_for_runtime(&runtime.id), &runtime.stake_thresholds());
         }
     }
 }

@@ -27,7 +27,9 @@ use super::{Registry, state};
 use crate::testing::{Sink, World, kinds};
 
 mod nodes;
+mod rules;
 mod runtimes;
+mod versions;
 
 const EPOCH: u64 = 10;
 

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, ops::ControlFlow};
 
 use apps_core::{
     Error, Result,
-    kv::{self, Key, KvRead, KvWrite},
+    kv::{self, Key, KeyReader, KvRead, KvWrite},
 };
 use base_prims::{Hash, Namespace};
 use wire_consensus::roothash::{
@@ -110,6 +110,17 @@ pub fn timeouts_at(kv: &dyn KvRead, height: i64) -> Result<Vec<Namespace>> {
     kv::iterate(kv, &prefix, &mut |_, value| {
         let id = Namespace::try_from(value).map_err(|e| Error::Fatal(format!("roothash: timeout queue: {e}")))?;
         out.push(id);
+        Ok(ControlFlow::Continue(()))
+    })?;
+    Ok(out)
+}
+
+/// All scheduled timeouts with their heights, in key order.
+pub fn timeouts(kv: &dyn KvRead) -> Result<Vec<(Namespace, i64)>> {
+    let mut out = Vec::new();
+    kv::iterate(kv, &[TIMEOUT_QUEUE], &mut |key, value| {
+        let id = Namespace::try_from(value).map_err(|e| Error::Fatal(format!("roothash: timeout queue: {e}")))?;
+        out.push((id, KeyReader::new(key)?.i64()?));
         Ok(ControlFlow::Continue(()))
     })?;
     Ok(out)

@@ -203,3 +203,45 @@ fn committees_are_found_by_runtime() {
     assert!(super::query::runtime_committees(&world.state, &id(2)).unwrap().is_empty());
     assert_ne!(Hash::EMPTY, id(1).hash());
 }
+
+/// Before feature version 26.1 elections looked at key manager runtimes too: without group sizes they lost their committee,
+/// with group sizes they could get one.
+#[test]
+fn key_managers_are_skipped_since_26_1() {
+    use wire_consensus::{
+        registry::{Runtime, RuntimeKind},
+        scheduler::{Committee, CommitteeKind},
+    };
+    for new in [false, true] {
+        let mut world = World::new();
+        if !new {
+            world.params.feature_version = None;
+        }
+        let staking = wire_consensus::staking::Parameters::default();
+        world.run(Mode::InitChain, |ctx| apps_staking::state::set_parameters(ctx, &staking)).0.unwrap();
+        let runtime = Runtime { kind: RuntimeKind::KEY_MANAGER, ..Runtime::default() };
+        let committee =
+            Committee { kind: CommitteeKind::COMPUTE_EXECUTOR, runtime_id: runtime.id, ..Committee::default() };
+        state::set_committee(&mut world.state, &committee).unwrap();
+        world
+            .run(Mode::BeginBlock, |ctx| {
+                let mut election = epoch::Election {
+                    epoch: 5,
+                    params: Parameters::default(),
+                    registry_params: Default::default(),
+                    use_vrf: false,
+                    vrf: Default::default(),
+                    entropy: vec![1; 32],
+                    stake: apps_staking::accumulator::StakeAccumulator::new(&ctx.state())?,
+                    rewardable: Default::default(),
+                    validators: Default::default(),
+                    allow_debug: true,
+                };
+                super::committees::elect(ctx, &mut election, &runtime, &[])
+            })
+            .0
+            .unwrap();
+        let left = super::query::runtime_committees(&world.state, &runtime.id).unwrap();
+        assert_eq!(left.len(), usize::from(new), "new rules: {new}");
+    }
+}

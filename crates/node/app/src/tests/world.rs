@@ -1,6 +1,9 @@
 //! A network of one proposer with accounts whose keys the tests hold, and what must hold of its state.
 
-use std::collections::BTreeMap;
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
 
 use apps_core::epoch;
 use apps_governance::governance::state as governance;
@@ -25,7 +28,7 @@ use wire_consensus::{
 };
 
 use super::{Rng, chain, local, public, secret, signature};
-use crate::{MemoryStore, NodeApp, NodeOptions, build_mux, sanity_check};
+use crate::{MemoryStore, NodeApp, NodeOptions, StateStore, build_mux, sanity_check};
 
 /// Entities with a validator each; they are the first of the users.
 pub(crate) const VALIDATORS: u8 = 4;
@@ -121,6 +124,13 @@ pub(crate) fn genesis() -> Document {
     doc
 }
 
+/// Time that this thread has had a processor, zero where that is unknown.
+fn processor_time() -> Duration {
+    let text = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap_or_default();
+    let nanos = text.split_whitespace().next().and_then(|n| n.parse().ok());
+    Duration::from_nanos(nanos.unwrap_or_default())
+}
+
 /// The network: an application that proposes and, if wanted, one that follows.
 pub(crate) struct World {
     pub(crate) app: NodeApp,
@@ -129,15 +139,22 @@ pub(crate) struct World {
     pub(crate) height: i64,
     // Power of every validator by address.
     validators: BTreeMap<[u8; 20], i64>,
+    /// How long the follower has executed and committed blocks, by the clock and by its processor.
+    pub(crate) following: (Duration, Duration),
 }
 
 impl World {
     pub(crate) fn new(follower: bool) -> Self {
+        let store = || Box::new(MemoryStore::new(Box::new(Sequential))) as Box<dyn StateStore>;
+        Self::followed_by(follower.then(store))
+    }
+
+    /// A network whose follower, if any, keeps its state in the store.
+    pub(crate) fn followed_by(follower: Option<Box<dyn StateStore>>) -> Self {
         let doc = genesis();
-        let node = |key| {
+        let node = |key, store| {
             let options = NodeOptions { local: local(), upgrades: None };
-            let store = MemoryStore::new(Box::new(Sequential));
-            let mut app = NodeApp::new(build_mux(&doc, options), Box::new(store), key);
+            let mut app = NodeApp::new(build_mux(&doc, options), store, key);
             app.init_chain(&doc).unwrap();
             app
         };
@@ -145,8 +162,9 @@ impl World {
         let validators =
             validators.iter().map(|v| (PublicKey::new(*v.pub_key.as_bytes()).comet_address(), v.power)).collect();
         let [_, proposer, ..] = node_keys(0);
-        let follower = follower.then(|| node(None));
-        Self { app: node(Some(proposer)), follower, height: doc.height - 1, validators, doc }
+        let follower = follower.map(|store| node(None, store));
+        let app = node(Some(proposer), Box::new(MemoryStore::new(Box::new(Sequential))));
+        Self { app, follower, height: doc.height - 1, validators, doc, following: Default::default() }
     }
 
     pub(crate) fn state(&self) -> &dyn KvRead {
@@ -157,7 +175,7 @@ impl World {
         epoch::of_state(self.state()).unwrap().epoch
     }
 
-    fn time(&self, height: i64) -> Time {
+    pub(crate) fn time(&self, height: i64) -> Time {
         Time::new(self.doc.time.0.seconds() + 6 * height, 0).unwrap()
     }
 
@@ -213,8 +231,12 @@ impl World {
         let results = self.app.execute(&block).unwrap();
         let committed = self.app.commit().unwrap();
         if let Some(follower) = &mut self.follower {
-            assert_eq!(follower.execute(&block).unwrap(), results, "block {}", self.height);
-            assert_eq!(follower.commit().unwrap(), committed, "block {}", self.height);
+            let (started, processor) = (Instant::now(), processor_time());
+            let (same, same_root) = (follower.execute(&block).unwrap(), follower.commit().unwrap());
+            self.following.0 += started.elapsed();
+            self.following.1 += processor_time().saturating_sub(processor);
+            assert_eq!(same, results, "block {}", self.height);
+            assert_eq!(same_root, committed, "block {}", self.height);
         }
         for update in &results.validator_updates {
             let address = PublicKey::new(update.pub_key).comet_address();

@@ -2,13 +2,13 @@
 
 use super::*;
 
-const CONSENSUS: u8 = 1;
-const P2P: u8 = 2;
-const TLS: u8 = 3;
-const VRF: u8 = 4;
+pub(super) const CONSENSUS: u8 = 1;
+pub(super) const P2P: u8 = 2;
+pub(super) const TLS: u8 = 3;
+pub(super) const VRF: u8 = 4;
 
 /// A validator of entity 1, whose keys are `n` and the four after it.
-fn validator(n: u8) -> Node {
+pub(super) fn validator(n: u8) -> Node {
     let address: node::NetAddress = "8.8.8.8:26656".parse().unwrap();
     Node {
         v: node::LATEST_VERSION,
@@ -28,18 +28,18 @@ fn validator(n: u8) -> Node {
     }
 }
 
-fn sign_node(node: &Node, signers: &[u8]) -> MultiSignedNode {
+pub(super) fn sign_node(node: &Node, signers: &[u8]) -> MultiSignedNode {
     let blob = cbor::to_vec(node);
     let signatures = signers.iter().map(|s| sign(node::REGISTER_CONTEXT, *s, &blob)).collect();
     MultiSigned { untrusted_raw_value: Some(Bytes(blob)), signatures: Some(signatures) }
 }
 
-fn register(world: &mut World, n: u8, node: &Node) -> (Result<()>, Vec<Event>) {
+pub(super) fn register(world: &mut World, n: u8, node: &Node) -> (Result<()>, Vec<Event>) {
     let signers: Vec<u8> = (n..=n + VRF).collect();
     call(world, n, METHOD_REGISTER_NODE, &sign_node(node, &signers))
 }
 
-fn compute(n: u8, runtime: u8) -> Node {
+pub(super) fn compute(n: u8, runtime: u8) -> Node {
     let runtime = node::Runtime {
         id: runtime_id(runtime),
         version: Version::new(1, 0, 0),

@@ -27,7 +27,7 @@ pub(super) fn a_runtime(n: u8) -> Runtime {
     }
 }
 
-fn deployment(major: u16, valid_from: u64) -> Option<VersionInfo> {
+pub(super) fn deployment(major: u16, valid_from: u64) -> Option<VersionInfo> {
     Some(VersionInfo { version: Version::new(major, 0, 0), valid_from, ..VersionInfo::default() })
 }
 
@@ -39,7 +39,7 @@ fn refusals() {
     let cases: Vec<Case> = vec![
         ("version", |r| r.v = 2, BAD),
         ("kind", |r| r.kind = RuntimeKind(7), BAD),
-        ("key manager flag", |r| r.id = Namespace::from_bytes_unchecked([0x40; 32]), BAD),
+        ("reserved bits of the id", |r| r.id = Namespace::from_bytes_unchecked([0x40; 32]), BAD),
         ("no workers", |r| r.executor.group_size = 0, BAD),
         ("stragglers", |r| r.executor.allowed_stragglers = 2, BAD),
         ("timeout", |r| r.executor.round_timeout = 0, BAD),
@@ -57,7 +57,7 @@ fn refusals() {
         ("model not enabled", |r| r.governance_model = RuntimeGovernanceModel::CONSENSUS, Some(&codes::FORBIDDEN)),
         ("own key manager", |r| r.key_manager = Some(r.id), BAD),
         ("no such key manager", |r| r.key_manager = Some(runtime_id(9)), Some(&codes::NO_SUCH_RUNTIME)),
-        ("test runtime", |r| r.id = Namespace::from_bytes_unchecked([0x80; 32]), BAD),
+        ("reserved bits of the id", |r| r.id = Namespace::from_bytes_unchecked([0x80; 32]), BAD),
         ("hardware", |r| r.tee_hardware = wire_consensus::tee::TeeHardware(2), BAD),
         ("no constraints", |r| r.tee_hardware = wire_consensus::tee::TeeHardware::INTEL_SGX, BAD),
         ("no deployments", |r| r.deployments.clear(), BAD),
