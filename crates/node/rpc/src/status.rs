@@ -1,0 +1,212 @@
+//! The status of a node. Source: `go/control/api`, `go/consensus/api`, `go/p2p/api`.
+
+use std::collections::BTreeMap;
+
+use base_codec::{Bytes, Codec, Raw};
+use base_prims::{Epoch, Hash, Namespace, PublicKey, Version};
+use mkvs_tree::Root;
+use wire_consensus::node::{ConsensusAddress, NetAddress, Node};
+use wire_consensus::registry::NodeStatus;
+use wire_consensus::upgrade::PendingUpgrade;
+
+use crate::types::Timestamp;
+
+/// Status of a node.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Codec)]
+#[codec(cbor_only)]
+pub struct Status {
+    /// Version of the program.
+    pub software_version: String,
+    /// Mode, as in the configuration.
+    pub mode: String,
+    /// Present if unsafe debug options are allowed.
+    #[codec(omitempty)]
+    pub debug: Option<DebugStatus>,
+    /// Keys.
+    pub identity: IdentityStatus,
+    /// Consensus layer.
+    #[codec(omitempty)]
+    pub consensus: Option<ConsensusStatus>,
+    /// Light client.
+    #[codec(omitempty)]
+    pub light_client: Option<LightClientStatus>,
+    /// Runtimes that the node runs; one CBOR item each.
+    #[codec(omitempty)]
+    pub runtimes: BTreeMap<Namespace, Raw>,
+    /// Registration.
+    #[codec(omitempty)]
+    pub registration: Option<RegistrationStatus>,
+    /// Key manager worker; a CBOR item.
+    #[codec(omitempty)]
+    pub keymanager: Raw,
+    /// Upgrades that wait.
+    #[codec(omitempty)]
+    pub pending_upgrades: Vec<PendingUpgrade>,
+    /// Peer-to-peer network.
+    #[codec(omitempty)]
+    pub p2p: Option<P2pStatus>,
+    /// Seed node.
+    #[codec(omitempty)]
+    pub seed: Option<SeedStatus>,
+}
+
+/// Unsafe debug options.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Codec)]
+pub struct DebugStatus {
+    /// Whether they are allowed.
+    pub enabled: bool,
+    /// Whether the node may run as root.
+    pub allow_root: bool,
+}
+
+/// Keys of a node.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Codec)]
+pub struct IdentityStatus {
+    /// Node key.
+    pub node: PublicKey,
+    /// Consensus key.
+    pub consensus: PublicKey,
+    /// TLS key.
+    pub tls: PublicKey,
+}
+
+base_codec::int_type! {
+    /// Whether the consensus layer has caught up.
+    text pub struct StatusState: u8 {
+        /// It has.
+        READY = 0 => "ready",
+        /// It has not.
+        SYNCING = 1 => "syncing",
+    }
+}
+
+/// The node offers queries of services.
+pub const FEATURE_SERVICES: u8 = 1;
+/// The node takes part in the network.
+pub const FEATURE_FULL_NODE: u8 = 2;
+/// The node only serves what it has.
+pub const FEATURE_ARCHIVE_NODE: u8 = 4;
+
+/// Status of the consensus layer.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Codec)]
+pub struct ConsensusStatus {
+    /// Whether it has caught up.
+    pub status: StatusState,
+    /// Protocol version.
+    pub version: Version,
+    /// Name of the backend.
+    pub backend: String,
+    /// Bits `FEATURE_*`.
+    pub features: u8,
+    /// Newest block.
+    pub latest_height: i64,
+    /// Its hash.
+    pub latest_hash: Hash,
+    /// Its time, in whole seconds.
+    pub latest_time: Timestamp,
+    /// Its epoch.
+    pub latest_epoch: Epoch,
+    /// State before it.
+    pub latest_state_root: Root,
+    /// Its size in bytes.
+    #[codec(omitempty)]
+    pub latest_block_size: u64,
+    /// First block of the network.
+    pub genesis_height: i64,
+    /// Its hash; zero if the node does not have it any more.
+    pub genesis_hash: Hash,
+    /// Oldest block that the node has.
+    pub last_retained_height: i64,
+    /// Its hash.
+    pub last_retained_hash: Hash,
+    /// The network.
+    pub chain_context: String,
+    /// Whether the node validates the next block.
+    pub is_validator: bool,
+    /// Consensus peers.
+    #[codec(omitempty)]
+    pub p2p: Option<ConsensusP2pStatus>,
+}
+
+/// The consensus layer's own network.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Codec)]
+pub struct ConsensusP2pStatus {
+    /// Key.
+    pub pub_key: PublicKey,
+    /// Id: 40 hexadecimal digits.
+    pub peer_id: String,
+    /// Where peers reach the node.
+    pub addresses: Option<Vec<ConsensusAddress>>,
+    /// Peers as `ID@IP:PORT`.
+    pub peers: Option<Vec<String>>,
+}
+
+/// Status of the light client.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Codec)]
+pub struct LightClientStatus {
+    /// Newest trusted block.
+    pub latest_height: i64,
+    /// Its hash.
+    pub latest_hash: Hash,
+    /// Its time.
+    pub latest_time: Timestamp,
+    /// Oldest trusted block.
+    pub oldest_height: i64,
+    /// Its hash.
+    pub oldest_hash: Hash,
+    /// Its time.
+    pub oldest_time: Timestamp,
+    /// Peers.
+    pub peer_ids: Option<Vec<String>>,
+}
+
+/// Status of the node's registration.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Codec)]
+pub struct RegistrationStatus {
+    /// Whether the last attempt succeeded.
+    pub last_attempt_successful: bool,
+    /// If not, why.
+    #[codec(omitempty)]
+    pub last_attempt_error_message: String,
+    /// When it was.
+    pub last_attempt: Timestamp,
+    /// When the node was last registered.
+    pub last_registration: Timestamp,
+    /// What was registered.
+    #[codec(omitempty)]
+    pub descriptor: Option<Node>,
+    /// What the registry holds against the node.
+    #[codec(omitempty)]
+    pub node_status: Option<NodeStatus>,
+}
+
+/// Status of the peer-to-peer network.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Codec)]
+#[codec(cbor_only)]
+pub struct P2pStatus {
+    /// Key.
+    pub pub_key: PublicKey,
+    /// libp2p peer id, its bytes.
+    pub peer_id: Bytes,
+    /// Where the node is reached.
+    pub addresses: Option<Vec<NetAddress>>,
+    /// Peers.
+    pub num_peers: i64,
+    /// Connections.
+    pub num_connections: i64,
+    /// Peers by protocol.
+    pub protocols: BTreeMap<String, i64>,
+    /// Peers by topic.
+    pub topics: BTreeMap<String, i64>,
+}
+
+/// Status of a seed node.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Codec)]
+pub struct SeedStatus {
+    /// The network.
+    pub chain_context: String,
+    /// Where the node is reached.
+    pub addresses: Option<Vec<String>>,
+    /// Peers it knows.
+    pub node_peers: Option<Vec<String>>,
+}
