@@ -53,9 +53,9 @@ impl GasMeter {
         match self {
             Self::Nop => Ok(()),
             Self::Limited { limit, used } | Self::LimitedInBlock { limit, used } => {
-                let total = used.checked_add(amount).ok_or_else(|| Error::uncoded("gas: gas counter overflow"))?;
+                let total = used.checked_add(amount).ok_or_else(|| Error::uncoded("gas overflow"))?;
                 if total > *limit {
-                    return Err(Error::Uncoded(format!("gas: out of gas (limit: {limit} wanted: {total})")));
+                    return Err(Error::Uncoded(format!("out of gas (limit: {limit} wanted: {total})")));
                 }
                 *used = total;
                 Ok(())

@@ -10,7 +10,7 @@ pub use supervise::{HALT_GRACE, RESYNC_INTERVAL};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use comet_core::PeerId;
+use comet_core::{PeerId, RoundState};
 use comet_net::{StartError, SwitchHandle};
 use comet_pools::{AddError, Added, CheckOutcome, EvidencePool, PeerHeights, TxPool};
 use comet_store::{BlockStore, ChainStore, Executor, GuardFileError, HandshakeError, NewBlock, StoreError};
@@ -217,6 +217,11 @@ impl EngineHandle {
             Ok(Phase::Stopped(reason)) => reason.clone(),
             _ => StopReason::Failed("engine was dropped".into()),
         }
+    }
+
+    /// Where the round machine stands; `None` while it does not run.
+    pub fn round_state(&self) -> Option<Arc<RoundState>> {
+        self.0.reactor.place()
     }
 
     /// Stops the round machine as a crash would: before its next effect, with nothing finished and the log as it is.

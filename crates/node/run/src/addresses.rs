@@ -8,6 +8,7 @@ use p2p_net::Node as P2pNode;
 use wire_consensus::node::{ConsensusAddress, NetAddress};
 
 /// The addresses of a node without sentries.
+#[derive(Clone)]
 pub(crate) struct OwnAddresses {
     pub(crate) key: PublicKey,
     /// `consensus.external_address`, or else `consensus.listen_address`.
@@ -23,7 +24,8 @@ fn outward() -> Option<IpAddr> {
 }
 
 impl OwnAddresses {
-    fn find(&self) -> Result<ConsensusAddress, String> {
+    /// The address of the consensus transport.
+    pub(crate) fn find(&self) -> Result<ConsensusAddress, String> {
         let text = self.address.strip_prefix("tcp://").unwrap_or(&self.address);
         let mut address: SocketAddr =
             text.parse().map_err(|_| format!("external address {text:?} is not tcp://IP:PORT"))?;

@@ -13,6 +13,7 @@
 
 mod addresses;
 mod chain;
+mod control;
 mod engine;
 mod error;
 mod light;

@@ -2,6 +2,8 @@
 //!
 //! Reference: `go/consensus/cometbft/seed`, `go/oasis-node/cmd/node/node_control.go`.
 
+use std::sync::Arc;
+
 use base_identity::Identity;
 use base_prims::version::COMET_APP_VERSION;
 use comet_net::{NetConfig, Switch, SwitchHandle};
@@ -10,6 +12,7 @@ use p2p_net::seed::SeedNode;
 use tokio_util::sync::CancellationToken;
 use wire_consensus::genesis::Document;
 
+use crate::control::{Common, SeedControl};
 use crate::error::RunError;
 use crate::network;
 use crate::start::Options;
@@ -20,7 +23,27 @@ pub(crate) const FOLDER: &str = "consensus/seed";
 /// A running seed.
 pub(crate) struct Seed {
     pub(crate) switch: SwitchHandle,
-    pub(crate) p2p: SeedNode,
+    pub(crate) p2p: Arc<SeedNode>,
+    /// Where its consensus transport is reached, `KEY@IP:PORT`.
+    address: String,
+}
+
+impl Seed {
+    /// What `control status` sees of the seed.
+    pub(crate) fn control(&self, common: Common, chain_context: String) -> SeedControl {
+        let (address, p2p, switch) = (self.address.clone(), self.p2p.clone(), self.switch.clone());
+        let known = self.p2p.clone();
+        SeedControl {
+            common,
+            chain_context,
+            addresses: Box::new(move || std::iter::once(address.clone()).chain(p2p.addresses()).collect()),
+            peers: Box::new(move || {
+                let peers = switch.statuses();
+                let comet = peers.iter().map(|peer| format!("{}@{}", peer.id.0, peer.remote_addr));
+                comet.chain(known.peers()).collect()
+            }),
+        }
+    }
 }
 
 /// Addresses of the genesis document's validators, so that the first visitors get an answer.
@@ -68,5 +91,11 @@ pub(crate) async fn start(
     let p2p = SeedNode::start(p2p, network::keypair(&identity.p2p), stop)
         .await
         .map_err(|error| RunError::P2p(error.to_string()))?;
-    Ok(Seed { switch, p2p })
+    let external = match config.consensus.external_address.as_str() {
+        "" => &config.consensus.listen_address,
+        external => external,
+    };
+    let key = base_prims::PublicKey::from(identity.p2p.public());
+    let address = format!("{key}@{}", external.trim_start_matches("tcp://"));
+    Ok(Seed { switch, p2p: Arc::new(p2p), address })
 }

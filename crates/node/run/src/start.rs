@@ -25,6 +25,7 @@ use wire_consensus::node::Roles;
 
 use crate::addresses::OwnAddresses;
 use crate::chain::LocalChain;
+use crate::control::{Common, FullControl};
 use crate::error::RunError;
 use crate::light::Served;
 use crate::store::CommonStore;
@@ -236,21 +237,28 @@ impl Node {
         let basis = Basis::new(config, options, data_dir.path())?;
         let (identity, config) = (basis.identity.clone(), basis.config.clone());
         let mut tasks = JoinSet::new();
+        let common = Common {
+            config: config.clone(),
+            options: basis.options.clone(),
+            identity: identity.clone(),
+            stop: stop.clone(),
+        };
         let parts = match basis.config.mode {
             Mode::Seed => {
                 let Basis { config, options, identity, doc, data_dir, .. } = &basis;
                 let seed = seed::start(config, options, identity, doc, data_dir, stop.child_token()).await?;
+                let router = node_rpc::seed_router(Arc::new(seed.control(common, doc.chain_context().to_string())));
+                listen(&basis.socket(), router, &mut tasks, &stop)?;
                 tracing::info!(module = "oasis-node", "Seed node initialized and ready to serve");
                 Parts::Seed(seed)
             }
             Mode::Archive => return Err(RunError::Mode("archive")),
             _ => {
-                let full = Full::start(&basis, &mut tasks, &stop).await?;
+                let full = Full::start(&basis, common, &mut tasks, &stop).await?;
                 tracing::info!(module = "oasis-node", "initialization complete: ready to serve");
                 Parts::Full(full)
             }
         };
-        let _ = basis.socket();
         Ok(Self { parts, identity, config, tasks, stop, _data_dir: data_dir })
     }
 
@@ -336,7 +344,12 @@ impl Node {
 }
 
 impl Full {
-    async fn start(basis: &Basis, tasks: &mut JoinSet<()>, stop: &CancellationToken) -> Result<Self, RunError> {
+    async fn start(
+        basis: &Basis,
+        common: Common,
+        tasks: &mut JoinSet<()>,
+        stop: &CancellationToken,
+    ) -> Result<Self, RunError> {
         let Basis { config, options, identity, doc, text, data_dir, .. } = basis;
         let store = CommonStore::open(data_dir)?;
         let folder = data_dir.join("consensus");
@@ -365,9 +378,64 @@ impl Full {
         light::serve(&p2p, &chain_name, served).map_err(|error| RunError::P2p(error.to_string()))?;
         let chain = Arc::new(LocalChain::new(queries.clone(), engine.clone(), stop.child_token()));
         tasks.spawn(follow_registry(chain.clone(), p2p.clone(), chain_name, stop.child_token()));
-        let registration = start_workers(basis, &chain, &p2p, store, tasks, stop);
-        Ok(Self { engine, p2p, chain, registration, upgrades })
+        let addresses = own_addresses(basis, &p2p);
+        let registration = start_workers(basis, &chain, addresses.clone(), store.clone(), tasks, stop);
+        let full = Self { engine, p2p, chain, registration, upgrades };
+        listen(&basis.socket(), full.router(common, store, &addresses, stop), tasks, stop)?;
+        Ok(full)
     }
+}
+
+impl Full {
+    /// The services on the control socket.
+    fn router(
+        &self,
+        common: Common,
+        store: CommonStore,
+        addresses: &OwnAddresses,
+        stop: &CancellationToken,
+    ) -> base_grpc::Router {
+        let keys = node_rpc::NodeKeys {
+            consensus: common.identity.consensus.public().into(),
+            p2p: common.identity.p2p.public().into(),
+            addresses: addresses.find().into_iter().collect(),
+        };
+        let control = FullControl {
+            common,
+            p2p: self.p2p.clone(),
+            registration: self.registration.clone(),
+            upgrades: self.upgrades.clone(),
+            store,
+            synced: self.chain.synced(),
+        };
+        let (queries, engine) = (self.chain.queries().clone(), self.engine.clone());
+        let mut backend =
+            node_rpc::Backend::new(queries, Arc::new(engine.clone()), Arc::new(control), keys, stop.child_token());
+        backend.rounds = Some(Box::new(move || engine.round_state()));
+        node_rpc::router(Arc::new(backend))
+    }
+}
+
+/// Serves on the control socket.
+fn listen(
+    path: &Path,
+    router: base_grpc::Router,
+    tasks: &mut JoinSet<()>,
+    stop: &CancellationToken,
+) -> Result<(), RunError> {
+    let listener =
+        base_grpc::Listener::unix(path).map_err(|source| RunError::Socket { path: path.to_owned(), source })?;
+    tasks.spawn(base_grpc::serve(listener, Arc::new(router), stop.child_token()));
+    Ok(())
+}
+
+fn own_addresses(basis: &Basis, p2p: &p2p_net::Node) -> OwnAddresses {
+    let consensus = &basis.config.consensus;
+    let address = match consensus.external_address.as_str() {
+        "" => consensus.listen_address.clone(),
+        external => external.to_owned(),
+    };
+    OwnAddresses { key: basis.identity.p2p.public().into(), address, p2p: p2p.clone() }
 }
 
 fn trusted(
@@ -393,7 +461,7 @@ fn trusted(
 fn start_workers(
     basis: &Basis,
     chain: &Arc<LocalChain>,
-    p2p: &p2p_net::Node,
+    addresses: OwnAddresses,
     store: CommonStore,
     tasks: &mut JoinSet<()>,
     stop: &CancellationToken,
@@ -401,10 +469,6 @@ fn start_workers(
     let Basis { config, options, identity, .. } = basis;
     let submission = &config.consensus.submission;
     let submission = Arc::new(Submission::new(chain.clone(), submission.gas_price, submission.max_fee));
-    let address = match config.consensus.external_address.as_str() {
-        "" => config.consensus.listen_address.clone(),
-        external => external.to_owned(),
-    };
     let setup = RegistrationSetup {
         entity: basis.entity,
         keys: Keys {
@@ -414,7 +478,7 @@ fn start_workers(
             vrf: identity.vrf.clone(),
             tls: identity.tls.key().clone(),
         },
-        addresses: Arc::new(OwnAddresses { key: identity.p2p.public().into(), address, p2p: p2p.clone() }),
+        addresses: Arc::new(addresses),
         allow_unroutable: options.dont_blame_oasis,
         software_version: options.version.clone(),
         flag: Arc::new(store),

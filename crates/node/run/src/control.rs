@@ -1,0 +1,172 @@
+//! What `control` commands see and do of this node.
+
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use apps_governance::upgrade::Upgrades;
+use base_codec::Bytes;
+use base_grpc::RpcError;
+use base_identity::Identity;
+use node_config::Config;
+use node_rpc::status::{
+    DebugStatus, IdentityStatus, LightClientStatus, P2pStatus, RegistrationStatus, SeedStatus, Status,
+};
+use node_rpc::types::Timestamp;
+use node_rpc::{BoxFuture, Control};
+use node_workers::registration::Registration;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use wire_cometbft::Time;
+use wire_consensus::upgrade::Descriptor;
+
+use crate::start::Options;
+use crate::store::CommonStore;
+
+/// What every kind of node has.
+#[derive(Clone)]
+pub(crate) struct Common {
+    pub(crate) config: Arc<Config>,
+    pub(crate) options: Options,
+    pub(crate) identity: Arc<Identity>,
+    pub(crate) stop: CancellationToken,
+}
+
+impl Common {
+    /// The part of the status that every kind of node has.
+    fn status(&self) -> Status {
+        let debug = self.options.dont_blame_oasis;
+        Status {
+            software_version: self.options.version.clone(),
+            mode: self.config.mode.name().to_owned(),
+            debug: debug.then(|| DebugStatus { enabled: true, allow_root: self.config.common.debug.allow_root }),
+            identity: IdentityStatus {
+                node: self.identity.node.public().into(),
+                consensus: self.identity.consensus.public().into(),
+                tls: self.identity.tls.public().into(),
+            },
+            ..Status::default()
+        }
+    }
+}
+
+/// A node with the consensus layer.
+pub(crate) struct FullControl {
+    pub(crate) common: Common,
+    pub(crate) p2p: p2p_net::Node,
+    pub(crate) registration: Registration,
+    pub(crate) upgrades: Upgrades,
+    pub(crate) store: CommonStore,
+    pub(crate) synced: watch::Receiver<bool>,
+}
+
+fn seconds(time: Option<SystemTime>) -> Timestamp {
+    let since = time.and_then(|time| time.duration_since(UNIX_EPOCH).ok());
+    let seconds = since.and_then(|since| i64::try_from(since.as_secs()).ok());
+    seconds.and_then(|seconds| Time::new(seconds, 0).ok()).map(Timestamp).unwrap_or_default()
+}
+
+fn count(n: usize) -> i64 {
+    i64::try_from(n).unwrap_or(i64::MAX)
+}
+
+impl FullControl {
+    fn p2p_status(&self) -> P2pStatus {
+        let status = self.p2p.status();
+        let counts = |map: std::collections::BTreeMap<String, usize>| {
+            map.into_iter().map(|(name, n)| (name, count(n))).collect()
+        };
+        P2pStatus {
+            pub_key: self.common.identity.p2p.public().into(),
+            peer_id: Bytes(status.peer_id.to_bytes()),
+            addresses: Some(status.addresses),
+            num_peers: count(status.num_peers),
+            num_connections: count(status.num_connections),
+            protocols: counts(status.protocols),
+            topics: counts(status.topics),
+        }
+    }
+
+    fn registration_status(&self) -> RegistrationStatus {
+        let status = self.registration.status().unwrap_or_default();
+        RegistrationStatus {
+            last_attempt_successful: status.last_attempt_successful,
+            last_attempt_error_message: status.last_attempt_error_message.unwrap_or_default(),
+            last_attempt: seconds(status.last_attempt),
+            last_registration: seconds(status.last_registration),
+            descriptor: status.descriptor,
+            node_status: status.node_status,
+        }
+    }
+
+    /// Applies a change of the pending upgrades and keeps it on disk.
+    fn change_upgrades(&self, change: impl FnOnce(&Upgrades) -> apps_core::Result<()>) -> Result<(), RpcError> {
+        change(&self.upgrades).map_err(|error| {
+            let (module, code) = error.code();
+            RpcError::service(module, code, error.to_string())
+        })?;
+        let saved = self.store.save_upgrades(&self.upgrades.pending());
+        saved.map_err(|error| RpcError::unknown(format!("failed to persist pending upgrades: {error}")))
+    }
+}
+
+impl Control for FullControl {
+    fn status(&self) -> Status {
+        Status {
+            light_client: Some(LightClientStatus::default()),
+            registration: Some(self.registration_status()),
+            pending_upgrades: self.upgrades.pending(),
+            p2p: Some(self.p2p_status()),
+            ..self.common.status()
+        }
+    }
+
+    fn request_shutdown(&self, wait: bool) -> BoxFuture<'_, Result<(), RpcError>> {
+        Box::pin(async move {
+            self.registration.request_deregistration().map_err(RpcError::unknown)?;
+            if wait {
+                self.common.stop.cancelled().await;
+            }
+            Ok(())
+        })
+    }
+
+    fn synced(&self) -> Option<watch::Receiver<bool>> {
+        Some(self.synced.clone())
+    }
+
+    fn ready(&self) -> Option<watch::Receiver<bool>> {
+        Some(self.synced.clone())
+    }
+
+    fn upgrade_binary(&self, descriptor: Descriptor) -> Result<(), RpcError> {
+        self.change_upgrades(|upgrades| upgrades.submit(&descriptor))
+    }
+
+    fn cancel_upgrade(&self, descriptor: Descriptor) -> Result<(), RpcError> {
+        self.change_upgrades(|upgrades| upgrades.cancel(&descriptor))
+    }
+}
+
+/// A seed.
+pub(crate) struct SeedControl {
+    pub(crate) common: Common,
+    pub(crate) chain_context: String,
+    pub(crate) addresses: Box<dyn Fn() -> Vec<String> + Send + Sync>,
+    pub(crate) peers: Box<dyn Fn() -> Vec<String> + Send + Sync>,
+}
+
+impl Control for SeedControl {
+    fn status(&self) -> Status {
+        let seed = SeedStatus {
+            chain_context: self.chain_context.clone(),
+            addresses: Some((self.addresses)()),
+            node_peers: Some((self.peers)()),
+        };
+        Status { seed: Some(seed), ..self.common.status() }
+    }
+
+    fn request_shutdown(&self, _wait: bool) -> BoxFuture<'_, Result<(), RpcError>> {
+        self.common.stop.cancel();
+        Box::pin(async { Ok(()) })
+    }
+}
