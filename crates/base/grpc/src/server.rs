@@ -37,8 +37,8 @@ enum Kind {
 }
 
 impl Listener {
-    /// Listens on a path that only this user may use. A socket that nobody listens on is replaced; any other file, and a
-    /// socket that somebody listens on, is an error.
+    /// Listens on a path that only this user may use. A socket that nobody listens on, or an empty file, is replaced; any
+    /// other file, and a socket that somebody listens on, is an error.
     pub fn unix(path: &Path) -> io::Result<Self> {
         match std::fs::symlink_metadata(path) {
             Ok(metadata) if metadata.file_type().is_socket() => {
@@ -48,6 +48,8 @@ impl Listener {
                 }
                 std::fs::remove_file(path)?;
             }
+            // Whoever reserved the name with an empty file loses nothing.
+            Ok(metadata) if metadata.is_file() && metadata.len() == 0 => std::fs::remove_file(path)?,
             Ok(_) => {
                 let text = format!("{} exists and is no socket: move it away", path.display());
                 return Err(io::Error::new(io::ErrorKind::AlreadyExists, text));

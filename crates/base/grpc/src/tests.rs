@@ -133,8 +133,10 @@ async fn takes_over_a_dead_socket_only() {
     let error = Listener::unix(&path).unwrap_err().to_string();
     assert!(error.contains("is the node running already?"), "{error}");
     drop(listener);
-    std::fs::write(&path, "").unwrap();
+    std::fs::write(&path, "content").unwrap();
     assert!(Listener::unix(&path).unwrap_err().to_string().contains("is no socket"));
+    std::fs::write(&path, "").unwrap();
+    drop(Listener::unix(&path).unwrap());
     assert!("nonsense".parse::<Address>().is_err());
     let nobody: Address = "127.0.0.1:1".parse().unwrap();
     let error = Client::connect(&nobody).await.unwrap_err().to_string();

@@ -28,6 +28,8 @@ struct Cli {
     config: Option<std::path::PathBuf>,
     #[command(flatten)]
     unsafe_options: UnsafeOptions,
+    #[command(flatten)]
+    _unused: UnusedOptions,
     #[command(subcommand)]
     command: Option<Command>,
 }
@@ -74,6 +76,17 @@ impl UnsafeOptions {
     }
 }
 
+/// Switches of the reference's test runner that mean nothing here: taken, so that it can start this program.
+#[derive(clap::Args)]
+struct UnusedOptions {
+    /// Chance of crashing at marked places of the reference's code.
+    #[arg(long = "debug.crash.default", global = true, hide = true, value_name = "CHANCE")]
+    _crash: Option<f64>,
+    /// Debug messages of the reference's gRPC library.
+    #[arg(long = "grpc.log.debug", global = true, hide = true)]
+    _grpc_log: bool,
+}
+
 #[derive(Subcommand)]
 enum Command {
     /// Genesis documents.
@@ -87,13 +100,13 @@ enum Command {
     Debug(debug::DebugCommand),
 }
 
-/// Runs the command line and gives its exit code: 0 if all went well, 1 if the command failed, 2 for bad arguments.
+/// Runs the command line and gives its exit code: 0 if all went well, 1 if the command failed or its arguments are bad.
 pub fn run(args: impl IntoIterator<Item = std::ffi::OsString>) -> ExitCode {
     match Cli::try_parse_from(args) {
         Err(e) => {
             // Failing to print the usage leaves nothing better to do than to exit with the code for it.
             let _ = e.print();
-            ExitCode::from(if e.use_stderr() { 2 } else { 0 })
+            ExitCode::from(u8::from(e.use_stderr()))
         }
         Ok(cli) => match cli.command {
             None => node::run(cli.config.as_deref(), cli.unsafe_options),

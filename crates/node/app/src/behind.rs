@@ -21,7 +21,7 @@ const MAX_KEY: usize = 500;
 
 /// Writes on a thread of its own, in the order of writing. Reads see everything that was written at once.
 ///
-/// A synced write returns before it is on disk: after a power loss up to [`MAX_BATCHES`] of the newest batches are gone,
+/// A synced write returns before it is on disk: after a power loss up to `MAX_BATCHES` of the newest batches are gone,
 /// never one without those after it. That is right for state that can be made again from what is kept elsewhere, as
 /// the application's state from stored blocks, and for nothing else. [`KvStore::sync`] waits for everything.
 ///

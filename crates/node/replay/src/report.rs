@@ -46,7 +46,7 @@ pub struct Report {
     pub commit: Duration,
     /// Upgrades that were made without being in a block: height and handler.
     pub upgrades: Vec<(i64, String)>,
-    /// App hash of every height, if asked for with [`Options::compare`] off.
+    /// App hash of every height, if asked for with [`crate::Options::compare`] off.
     pub app_hashes: Vec<(i64, Hash)>,
 }
 

@@ -92,7 +92,10 @@ fn trimming_spares_the_valued_the_protected_and_the_new() {
     assert_eq!(t.trim(2, 5, grace, now), [inbound, out, good, important]);
     assert_eq!(t.trim(0, 5, grace, now).len(), 4, "the rest is spared");
     t.set_important("committee", &[]);
-    assert_eq!(t.trim(3, 5, grace, now), [inbound, important, out]);
+    let trimmed = t.trim(3, 5, grace, now);
+    // Two of equal value go in any order.
+    assert!(trimmed[..2].contains(&inbound) && trimmed[..2].contains(&important), "{trimmed:?}");
+    assert_eq!(trimmed[2..], [out]);
 }
 
 #[test]

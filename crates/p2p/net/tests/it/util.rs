@@ -12,7 +12,7 @@ use p2p_net::{Keypair, Node, PeerId};
 use tokio_util::sync::CancellationToken;
 
 /// How long a condition may take to come true.
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Settings of a node on loopback.
 pub(crate) fn config() -> Config {
