@@ -85,7 +85,7 @@ impl Drop for Listener {
     }
 }
 
-/// Serves until stopped; then calls under way have [`DRAIN`] to end.
+/// Serves until stopped; then calls under way have five seconds to end.
 pub async fn serve(listener: Listener, router: Arc<Router>, stop: CancellationToken) {
     let slots = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     let mut connections = JoinSet::new();

@@ -6,10 +6,10 @@
 //! It does not know peers and runs no rounds. It does not fetch anything and starts no threads; its calls block on the disk
 //! and are made from threads that may.
 //!
-//! Main types: [`BlockStore`], [`ChainStore`], [`Wal`], [`Guard`], [`Executor`], and the function [`handshake`].
+//! Main types: [`BlockStore`], [`ChainStore`], [`Wal`], [`Guard`], [`Executor`], and the function [`handshake()`].
 //!
 //! Invariants: a block is durable before the application commits it, and so are its results; whatever step a crash falls
-//! between, [`handshake`] brings stores and application to the same state; no signature leaves [`Guard`] before the
+//! between, [`handshake()`] brings stores and application to the same state; no signature leaves [`Guard`] before the
 //! record of it is durable, its name in the folder included.
 //!
 //! Tests: a crash before every step of applying a block, with every loss that the stores may suffer, ends in the same
