@@ -2,8 +2,9 @@
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 
+use apps_core::submit::BoxFuture;
 use base_prims::PublicKey;
-use node_workers::registration::{Addresses, BoxFuture};
+use node_workers::registration::Addresses;
 use p2p_net::Node as P2pNode;
 use wire_consensus::node::{ConsensusAddress, NetAddress};
 

@@ -13,6 +13,7 @@ use comet_engine::Setup;
 use comet_store::{FileSigner, Genesis, SharedApp};
 use node_app::{CheckpointerConfig, EngineApp, EngineConfig, NodeOptions, PruneConfig, PruneStrategy, Queries};
 use node_config::{Config, Mode};
+use node_workers::backoff::seed_of;
 use wire_cometbft::Duration;
 use wire_consensus::genesis::{Document, comet};
 
@@ -66,22 +67,19 @@ fn rounds(doc: &Document) -> RoundConfig {
 fn sanity(config: &Config, identity: &Identity) -> Option<SanitySchedule> {
     let settings = &config.consensus.supplementary_sanity;
     let interval = NonZeroU64::new(settings.interval).filter(|_| settings.enabled)?;
-    let seed = identity.node.public().iter().fold(0, |seed: u64, byte| seed.rotate_left(8) ^ u64::from(*byte));
-    Some(SanitySchedule { interval, seed })
+    Some(SanitySchedule { interval, seed: seed_of(&identity.node.public()) })
 }
 
 /// What the services are told of this node.
 pub(crate) fn local_config(config: &Config, options: &Options, identity: &Identity) -> LocalConfig {
     let set = |n: u64| (n > 0).then_some(n);
     LocalConfig {
-        allow_debug: options.dont_blame_oasis,
-        allow_test_keys: options.allow_test_keys,
-        tee: options.tee.clone(),
         min_gas_price: config.consensus.min_gas_price.into(),
         own_tx_signer: Some(identity.node.public().into()),
         halt_height: set(config.consensus.halt_height).and_then(|height| i64::try_from(height).ok()),
         halt_epoch: set(config.consensus.halt_epoch),
         supplementary_sanity: sanity(config, identity),
+        ..options.local()
     }
 }
 

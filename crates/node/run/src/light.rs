@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use apps_core::params;
+use apps_core::submit::BoxFuture;
 use base_codec::Bytes;
 use base_kv_disk::{Disk, Options};
 use comet_chain::light::ProviderError;
@@ -26,8 +27,6 @@ const MAX_TRIES: usize = 90;
 const MAX_STORE: u64 = 1 << 30;
 /// Folder of the light client's store below the consensus folder.
 const STORE: &str = "data/light";
-
-type BoxFuture<'a, T> = std::pin::Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
 /// Serves this node's chain.
 #[derive(Clone)]

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use apps_core::LocalConfig;
 use base_identity::Identity;
 use base_prims::PublicKey;
 use base_service::data_dir::DataDir;
@@ -55,6 +56,16 @@ impl Options {
     /// What the node calls its software to peers.
     pub(crate) fn agent(&self) -> String {
         format!("oasis-core/{}", self.version)
+    }
+
+    /// What the consensus services are told of it.
+    pub(crate) fn local(&self) -> LocalConfig {
+        LocalConfig {
+            allow_debug: self.dont_blame_oasis,
+            allow_test_keys: self.allow_test_keys,
+            tee: self.tee.clone(),
+            ..LocalConfig::default()
+        }
     }
 }
 
@@ -139,13 +150,7 @@ fn read_genesis(config: &Config, options: &Options) -> Result<(Arc<Document>, St
     let wrong = |reason: String| RunError::Genesis { path: path.clone(), reason };
     let text = std::fs::read_to_string(&path).map_err(|error| wrong(error.to_string()))?;
     let doc = Document::from_json(&text).map_err(|error| wrong(error.to_string()))?;
-    let local = apps_core::LocalConfig {
-        allow_debug: options.dont_blame_oasis,
-        allow_test_keys: options.allow_test_keys,
-        tee: options.tee.clone(),
-        ..apps_core::LocalConfig::default()
-    };
-    node_app::sanity_check(&doc, &local).map_err(|error| wrong(error.to_string()))?;
+    node_app::sanity_check(&doc, &options.local()).map_err(|error| wrong(error.to_string()))?;
     Ok((Arc::new(doc), text))
 }
 

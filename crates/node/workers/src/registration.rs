@@ -2,11 +2,10 @@
 //!
 //! Reference: `go/worker/registration/worker.go`.
 
-use std::future::Future;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use apps_core::submit::BoxFuture;
 use base_crypto::ed25519::SecretKey;
 use base_prims::{Epoch, PublicKey};
 use parking_lot::Mutex;
@@ -16,7 +15,7 @@ use wire_consensus::node::{ConsensusAddress, NetAddress, Node, REGISTER_CONTEXT,
 use wire_consensus::registry::{METHOD_REGISTER_NODE, NodeStatus};
 use wire_consensus::signed::MultiSigned;
 
-use crate::backoff::{Backoff, LONGEST};
+use crate::backoff::{Backoff, LONGEST, seed_of};
 use crate::chain::{Chain, ChainError};
 use crate::submission::{Submission, SubmissionError};
 
@@ -120,9 +119,6 @@ pub struct Keys {
     /// Of TLS.
     pub tls: SecretKey,
 }
-
-/// A boxed future, so that traits can be objects.
-pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
 /// Where the node, or its sentries, can be reached.
 pub trait Addresses: Send + Sync {
@@ -284,8 +280,7 @@ impl Registration {
             return;
         }
         let mut heights = self.chain().heights();
-        let seed = self.id().as_ref().iter().fold(0, |seed: u64, byte| seed.rotate_left(8) ^ u64::from(*byte));
-        let mut schedule = Schedule::new(seed);
+        let mut schedule = Schedule::new(seed_of(&self.setup.keys.node.public()));
         let mut first = true;
         // Versions of the contributions in the last registration: being told of those again is no reason for another.
         let mut registered = None;

@@ -12,7 +12,7 @@ use parking_lot::Mutex;
 use wire_consensus::errors::transaction::{INVALID_NONCE, UPGRADE_PENDING};
 use wire_consensus::transaction::{Fee, Transaction};
 
-use crate::backoff::Backoff;
+use crate::backoff::{Backoff, seed_of};
 use crate::chain::{Chain, ChainError};
 
 /// Longest wait between attempts.
@@ -96,8 +96,7 @@ impl Submission {
     ) -> Result<Included, SubmissionError> {
         let mut tx = Transaction::new(0, None, method, body);
         let start = Instant::now();
-        let seed = key.public().iter().fold(0, |seed: u64, byte| seed.rotate_left(8) ^ u64::from(*byte));
-        let mut backoff = Backoff::new(LONGEST_WAIT, seed);
+        let mut backoff = Backoff::new(LONGEST_WAIT, seed_of(&key.public()));
         loop {
             let error = match self.attempt(key, &mut tx).await {
                 Ok(included) => return Ok(included),

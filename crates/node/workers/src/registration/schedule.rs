@@ -2,6 +2,8 @@
 
 use base_prims::{Epoch, Hash};
 
+use crate::backoff::Chance;
+
 /// What a block shows.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Seen {
@@ -20,7 +22,7 @@ pub struct Seen {
 /// The schedule, without a clock: blocks and changes in, "now" out.
 #[derive(Debug, Clone)]
 pub struct Schedule {
-    seed: u64,
+    chance: Chance,
     epoch: Option<Epoch>,
     owner: Option<Hash>,
     /// Height to register at, while waiting for it.
@@ -31,7 +33,7 @@ pub struct Schedule {
 impl Schedule {
     /// A schedule; `seed` makes nodes differ.
     pub fn new(seed: u64) -> Self {
-        Self { seed, epoch: None, owner: None, target: None, changed: false }
+        Self { chance: Chance::new(seed), epoch: None, owner: None, target: None, changed: false }
     }
 
     /// The present epoch, once one was seen.
@@ -51,7 +53,7 @@ impl Schedule {
             self.epoch = Some(seen.epoch);
             match Self::delay(seen) {
                 Some(most) => {
-                    let spread = self.random() % most.unsigned_abs();
+                    let spread = self.chance.draw() % most.unsigned_abs();
                     self.target = Some(seen.epoch_height.saturating_add(i64::try_from(spread).unwrap_or(0)));
                 }
                 None => due = true,
@@ -77,10 +79,5 @@ impl Schedule {
     /// Most blocks to wait for, more than none.
     fn delay(seen: &Seen) -> Option<i64> {
         seen.vrf_interval.map(|interval| interval / 100 * 5).filter(|most| *most > 0)
-    }
-
-    fn random(&mut self) -> u64 {
-        self.seed = self.seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        self.seed >> 33
     }
 }
