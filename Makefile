@@ -6,7 +6,7 @@ XTASK := cargo run --quiet --package xtask --
 
 help:
 	@echo 'make test       everything that continuous integration runs; ends with one line of counts'
-	@echo 'make devnet     there is no network yet: checks our code against recorded chains'
+	@echo 'make devnet     builds and starts a local network, until Ctrl-C (ARGS="--help" shows what can be set)'
 	@echo 'make test-long  the property tests over many more cases'
 	@echo 'make bench      benchmarks'
 
@@ -19,11 +19,12 @@ test: preflight
 test-long: export PROPTEST_CASES ?= 100000
 test-long: export PROPTEST_MAX_SHRINK_ITERS ?= 100000
 test-long: export WADI_GROWTH_BLOCKS ?= 10000
+test-long: export WADI_WORKLOAD_TXS ?= 100000
 test-long: preflight
 	@$(XTASK) test --only tests
 
 devnet: preflight
-	@sh scripts/devnet.sh
+	@sh scripts/devnet.sh $(ARGS)
 
 bench: preflight
 	@cargo bench --workspace --benches
