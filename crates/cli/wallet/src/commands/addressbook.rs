@@ -1,0 +1,99 @@
+//! `oasis addressbook`: addresses with names.
+
+use base_prims::Address;
+use clap::Subcommand;
+
+use crate::config::{self, Entry, Store};
+use crate::error::Result;
+use crate::out::{out, outln};
+use crate::table;
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// Add an address to address book
+    Add {
+        /// Its name.
+        name: String,
+        /// The address.
+        address: String,
+    },
+    /// List addresses stored in address book
+    #[command(visible_alias = "ls")]
+    List,
+    /// Remove an address from address book
+    #[command(visible_alias = "rm")]
+    Remove {
+        /// Its name.
+        name: String,
+    },
+    /// Rename address
+    #[command(visible_alias = "mv")]
+    Rename {
+        /// Its name.
+        old: String,
+        /// Its new name.
+        new: String,
+    },
+    /// Show address information
+    Show {
+        /// Its name.
+        name: String,
+    },
+}
+
+fn check_free(store: &Store, name: &str) -> Result<()> {
+    config::check_name(name)?;
+    if store.config.wallets.all.contains_key(name) {
+        return Err(format!("account '{name}' already exists in the wallet").into());
+    }
+    if store.config.address_book.contains_key(name) {
+        return Err(format!("address named '{name}' already exists in the address book").into());
+    }
+    Ok(())
+}
+
+fn missing(name: &str) -> String {
+    format!("address named '{name}' does not exist in the address book")
+}
+
+pub(super) fn run(store: &mut Store, command: Command) -> Result<()> {
+    match command {
+        Command::Add { name, address } => {
+            check_free(store, &name)?;
+            let address: Address =
+                address.parse().map_err(|error| format!("malformed address '{address}': {error}"))?;
+            store.config.address_book.insert(name, Entry { address: address.to_string(), ..Entry::default() });
+            store.save()
+        }
+        Command::List => {
+            let rows: Vec<_> = store
+                .config
+                .address_book
+                .iter()
+                .map(|(name, entry)| vec![name.clone(), entry.address.clone()])
+                .collect();
+            out!("{}", table::render(&["Name", "Address"], &rows));
+            Ok(())
+        }
+        Command::Remove { name } => {
+            store.config.address_book.remove(&name).ok_or_else(|| missing(&name))?;
+            store.save()
+        }
+        Command::Rename { old, new } => {
+            if !store.config.address_book.contains_key(&old) {
+                return Err(missing(&old).into());
+            }
+            check_free(store, &new)?;
+            if let Some(entry) = store.config.address_book.remove(&old) {
+                store.config.address_book.insert(new, entry);
+            }
+            store.save()
+        }
+        Command::Show { name } => {
+            let entry = store.config.address_book.get(&name).ok_or_else(|| missing(&name))?;
+            outln!("Name:             {name}");
+            outln!("Native address:   {}", entry.address);
+            Ok(())
+        }
+    }
+}

@@ -1,0 +1,101 @@
+//! The node that is asked: connection, check of its network, calls.
+
+use std::time::Duration;
+
+use base_codec::Codec;
+use base_codec::cbor;
+use base_grpc::{Argument, Cbor, Client};
+use base_prims::Address;
+
+use crate::config::Network;
+use crate::error::{CliError, Result};
+
+/// How long connecting may take.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(15);
+/// How long one call may take; a transaction waits for its block.
+const CALL_TIMEOUT: Duration = Duration::from_secs(120);
+
+/// Argument of queries about an account.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Codec)]
+pub(crate) struct OwnerQuery {
+    pub(crate) height: i64,
+    pub(crate) owner: Address,
+}
+
+/// A connection to a node of the configured network. Calls block.
+#[derive(Debug)]
+pub(crate) struct Remote {
+    runtime: tokio::runtime::Runtime,
+    client: Client,
+}
+
+impl Remote {
+    /// Connects, and makes sure that the node belongs to the network that is meant.
+    pub(crate) fn connect(name: &str, network: &Network) -> Result<Self> {
+        let remote = Self::open(&network.rpc)?;
+        let found: String = remote.call("Consensus", "GetChainContext", &())?;
+        if found == network.chain_context {
+            return Ok(remote);
+        }
+        Err(CliError::WrongChain {
+            network: name.to_owned(),
+            expected: network.chain_context.clone(),
+            address: network.rpc.clone(),
+            found,
+        })
+    }
+
+    /// Connects to any node.
+    pub(crate) fn open(rpc: &str) -> Result<Self> {
+        let unreachable = |reason: String| CliError::Unreachable { address: rpc.to_owned(), reason };
+        let address = rpc.parse().map_err(|error: base_grpc::ConnectError| unreachable(error.to_string()))?;
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .map_err(|error| unreachable(error.to_string()))?;
+        let connecting = async { tokio::time::timeout(CONNECT_TIMEOUT, Client::connect(&address)).await };
+        let client = match runtime.block_on(connecting) {
+            Ok(connected) => connected.map_err(|error| unreachable(error.to_string()))?,
+            Err(_) => return Err(unreachable(format!("no answer within {} s", CONNECT_TIMEOUT.as_secs()))),
+        };
+        Ok(Self { runtime, client })
+    }
+
+    /// Calls a method that answers with one value.
+    pub(crate) fn call<A: Argument, R: cbor::Encode + cbor::Decode>(
+        &self,
+        service: &str,
+        method: &str,
+        argument: &A,
+    ) -> Result<R> {
+        let service = format!("oasis-core.{service}");
+        let call = async {
+            let call = self.client.call::<A, Cbor<R>>(&service, method, argument);
+            tokio::time::timeout(CALL_TIMEOUT, call).await
+        };
+        match self.runtime.block_on(call) {
+            Ok(Ok(Cbor(answer))) => Ok(answer),
+            Ok(Err(error)) => Err(CliError::Refused(error.to_string())),
+            Err(_) => Err(CliError::new(format!("{method}: no answer within {} s", CALL_TIMEOUT.as_secs()))),
+        }
+    }
+
+    /// Calls a method that answers with nothing.
+    pub(crate) fn submit<A: Argument>(&self, service: &str, method: &str, argument: &A) -> Result<()> {
+        let service = format!("oasis-core.{service}");
+        let call = async {
+            let call = self.client.call::<A, ()>(&service, method, argument);
+            tokio::time::timeout(CALL_TIMEOUT, call).await
+        };
+        match self.runtime.block_on(call) {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(error)) => Err(CliError::Refused(error.to_string())),
+            Err(_) => Err(CliError::new(format!("{method}: no answer within {} s", CALL_TIMEOUT.as_secs()))),
+        }
+    }
+
+    /// A height as given, or the newest.
+    pub(crate) fn height(&self, height: i64) -> Result<i64> {
+        if height == 0 { self.call("Consensus", "GetLatestHeight", &()) } else { Ok(height) }
+    }
+}
