@@ -32,10 +32,19 @@ pub enum TailError {
     },
 }
 
-/// Records of a segment; bad ones whose length is known are passed over.
-struct Lenient<'a> {
+/// Records of a segment that are whole and good; bad ones whose length is known are passed over. It ends where a record is
+/// cut off or its length cannot be true.
+#[derive(Debug, Clone)]
+pub struct Lenient<'a> {
     segment: &'a [u8],
     offset: usize,
+}
+
+impl<'a> Lenient<'a> {
+    /// Reads a segment from its start.
+    pub fn new(segment: &'a [u8]) -> Self {
+        Self { segment, offset: 0 }
+    }
 }
 
 impl Iterator for Lenient<'_> {
@@ -64,7 +73,7 @@ impl Iterator for Lenient<'_> {
 /// Where the records after the end of a height begin: segment and offset. The last such mark counts.
 fn end_of(segments: &[&[u8]], height: i64) -> Option<(usize, usize)> {
     for (at, segment) in segments.iter().enumerate().rev() {
-        let records = Lenient { segment, offset: 0 };
+        let records = Lenient::new(segment);
         let ends = records.filter_map(|(offset, message)| match message.msg?.sum? {
             WalMessageSum::EndHeight(end) => Some((offset, end.height)),
             _ => None,

@@ -9,12 +9,9 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use comet_core::wal::{TailError, intact_prefix, tail};
+use comet_core::wal::{Lenient, TailError, intact_prefix, tail};
 use wire_cometbft::Time;
-use wire_cometbft::wal::{
-    EndHeight, MAX_WAL_DATA_BYTES, TimedWalMessage, WAL_HEADER_BYTES, WalError, WalMessage, WalMessageSum, WalReader,
-    encode_record,
-};
+use wire_cometbft::wal::{EndHeight, MAX_WAL_DATA_BYTES, TimedWalMessage, WalMessage, WalMessageSum, encode_record};
 
 use crate::blocks::segment::sync_dir;
 use crate::error::{StoreError, corrupt, io};
@@ -46,39 +43,10 @@ pub struct Wal {
     broken: bool,
 }
 
-/// Records that are whole and good; damaged ones whose length is known are passed over.
-struct Good<'a> {
-    bytes: &'a [u8],
-    offset: usize,
-}
-
-impl Iterator for Good<'_> {
-    /// Where the record ends, and the record.
-    type Item = (usize, TimedWalMessage);
-
-    fn next(&mut self) -> Option<Self::Item> {
-        loop {
-            let rest = self.bytes.get(self.offset..)?;
-            let mut reader = WalReader::new(rest);
-            match reader.next()? {
-                Ok(message) => {
-                    self.offset += reader.offset();
-                    return Some((self.offset, message));
-                }
-                Err(WalError::Truncated { .. } | WalError::TooLong { .. }) => return None,
-                Err(_) => {
-                    let length: [u8; 4] = rest.get(4..WAL_HEADER_BYTES)?.try_into().ok()?;
-                    self.offset += WAL_HEADER_BYTES + u32::from_be_bytes(length) as usize;
-                }
-            }
-        }
-    }
-}
-
 /// The last end of a height in a segment, and whether `height` ended in it.
 fn ends(segment: &[u8], height: i64) -> (Option<i64>, bool) {
     let (mut last, mut found) = (None, false);
-    for (_, record) in (Good { bytes: segment, offset: 0 }) {
+    for (_, record) in Lenient::new(segment) {
         if let Some(WalMessageSum::EndHeight(end)) = record.msg.and_then(|msg| msg.sum) {
             last = Some(end.height);
             found |= end.height == height;
@@ -129,7 +97,7 @@ impl Wal {
         };
         let bytes = wal.read(None)?;
         wal.head_len = bytes.len() as u64;
-        let good = Good { bytes: &bytes, offset: 0 }.last().map_or(0, |(end, _)| end);
+        let good = Lenient::new(&bytes).last().map_or(0, |(end, _)| end);
         if good < bytes.len() {
             tracing::warn!(path = %path.display(), kept = good, lost = bytes.len() - good, "log has a damaged end");
             wal.cut(None, good)?;

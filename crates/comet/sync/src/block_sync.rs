@@ -32,9 +32,9 @@ use wire_cometbft::limits::MAX_BLOCKSYNC_MESSAGE_BYTES;
 
 use crate::port::Port;
 pub use crate::rate::ServeLimits;
+use crate::server::{Place, Server};
 use scheduler::{Fault, Input, Limits};
 pub use serve::BlockSource;
-use serve::Server;
 pub use session::{MAX_GROUP, MAX_GROUP_BYTES, MAX_PROVEN, MAX_RUN, StageTimes};
 use session::{Own, PeerAction, Session, Stopper};
 pub use sink::{BlockSink, StoreSink};
@@ -152,7 +152,7 @@ pub struct SyncStatus {
 
 struct RemotePeer {
     port: Arc<dyn Port>,
-    server: Server,
+    server: Server<i64>,
     /// Range that it told last: base, height.
     range: Option<(i64, i64)>,
 }
@@ -349,14 +349,10 @@ impl BlockSync {
     /// A peer's connection runs.
     pub fn connected(&self, port: Arc<dyn Port>) {
         let id = port.id().clone();
-        let server = Server::start(
-            &self.tasks,
-            &self.runtime,
-            &self.stop,
-            Arc::clone(&port),
-            Arc::clone(&self.source),
-            self.config.serve,
-        );
+        let place = Place { tasks: &self.tasks, runtime: &self.runtime, stop: &self.stop };
+        let source = Arc::clone(&self.source);
+        let answers = move |height| serve::answer(source.as_ref(), height);
+        let server = Server::start(&place, Arc::clone(&port), self.config.serve, answers);
         self.peers.lock().insert(id, RemotePeer { port: Arc::clone(&port), server, range: None });
         // It asks if this one is lost.
         let _sent = port.try_send(CHANNEL, self.status_response());

@@ -21,6 +21,7 @@ pub mod block_sync;
 pub mod light;
 mod port;
 mod rate;
+mod server;
 pub mod state_sync;
 
 pub use block_sync::{

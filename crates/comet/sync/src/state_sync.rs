@@ -35,10 +35,11 @@ pub use pool::{MAX_BYTES, MAX_PER_PEER, MAX_REJECTED};
 pub use provider::{LightStateProvider, ParamsSource, StateProvider, StateProviderError};
 use restore::Restore;
 pub use serve::{LIST_FOR, MAX_TOLD};
-use serve::{Listing, Server, Wish};
+use serve::{Listing, Wish};
 
 use crate::port::Port;
 use crate::rate::ServeLimits;
+use crate::server::{Place, Server};
 
 /// The channel of snapshots.
 pub const SNAPSHOTS: u8 = 0x60;
@@ -153,7 +154,7 @@ impl Restored {
 
 struct RemotePeer {
     port: Arc<dyn Port>,
-    server: Server,
+    server: Server<Wish>,
 }
 
 /// The reactor.
@@ -246,8 +247,10 @@ impl StateSync {
 
     /// A peer's connection runs.
     pub fn connected(&self, port: Arc<dyn Port>) {
-        let (stop, listing, limits) = (&self.stop, Arc::clone(&self.listing), self.config.serve);
-        let server = Server::start(&self.tasks, &self.runtime, stop, Arc::clone(&port), listing, limits);
+        let place = Place { tasks: &self.tasks, runtime: &self.runtime, stop: &self.stop };
+        let listing = Arc::clone(&self.listing);
+        let answers = move |wish| serve::answers(&listing, wish);
+        let server = Server::start(&place, Arc::clone(&port), self.config.serve, answers);
         self.peers.lock().insert(port.id().clone(), RemotePeer { port: Arc::clone(&port), server });
         if self.restore().is_some() {
             let _sent = port.try_send(SNAPSHOTS, snapshots_request());

@@ -126,3 +126,21 @@ impl Records {
         Ok(batch.len())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A node must be able to read what an earlier version of this program wrote.
+    #[test]
+    fn the_form_on_disk_is_pinned() {
+        let key = (0x0102_0304, [9; 32]);
+        let pending = encode_key(PENDING, &key);
+        assert_eq!(pending[..9], [1, 0, 0, 0, 0, 1, 2, 3, 4]);
+        assert_eq!((&pending[9..], encode_key(COMMITTED, &key)[0]), (&[9; 32][..], 0));
+        assert_eq!(decode_key(&pending), Some(key));
+        let time = Time::new(-2, 0x0a0b_0c0d).unwrap();
+        assert_eq!(encode_time(time), [255, 255, 255, 255, 255, 255, 255, 254, 10, 11, 12, 13]);
+        assert_eq!(decode_time(&encode_time(time)), Some(time));
+    }
+}

@@ -61,6 +61,51 @@ fn saved_blocks_are_read_before_and_after_they_are_durable_and_after_reopening()
     assert!(store.segments.firsts().len() > 2, "several files");
 }
 
+/// A node must be able to read what an earlier version of this program wrote.
+#[test]
+fn the_form_on_disk_is_pinned() {
+    let dir = tempfile::tempdir().unwrap();
+    let kv = memory();
+    let (_, made) = chain(2, 900);
+    let (store, states) = stores(dir.path(), Arc::clone(&kv)).unwrap();
+    made.iter().for_each(|made| save(&store, made, Durability::Synced));
+    let files: Vec<_> = walk(dir.path()).into_iter().filter(|path| path.extension().is_some()).collect();
+    assert_eq!(files.len(), 1);
+    assert_eq!(files[0].file_name().unwrap(), "00000000000000000001.blocks");
+    // Height, length and checksum before each block.
+    let mut expected = Vec::new();
+    for (height, made) in (1u64..).zip(&made) {
+        let block = made.block.encode_to_vec();
+        expected.extend_from_slice(&height.to_be_bytes());
+        expected.extend_from_slice(&u32::try_from(block.len()).unwrap().to_be_bytes());
+        expected.extend_from_slice(&crc32fast::hash(&block).to_be_bytes());
+        expected.extend_from_slice(&block);
+    }
+    assert_eq!(std::fs::read(&files[0]).unwrap(), expected);
+    // Format and chain.
+    assert_eq!(kv.get(b"format").unwrap().unwrap(), [&[0, 0, 0, 1], CHAIN.as_bytes()].concat());
+    // Where the second block is; its last commit lies at its end.
+    let (first, second) = (made[0].block.encode_to_vec(), made[1].block.encode_to_vec());
+    let commit = made[1].block.last_commit.as_ref().unwrap().encode_to_vec();
+    let entry = kv.get(&[&b"bi"[..], &2u64.to_be_bytes()].concat()).unwrap().unwrap();
+    let mut head = [1u64.to_be_bytes(), (16 + first.len() as u64 + 16).to_be_bytes()].concat();
+    for word in [second.len() as u32, crc32fast::hash(&second), commit.len() as u32, crc32fast::hash(&commit)] {
+        head.extend_from_slice(&word.to_be_bytes());
+    }
+    assert_eq!((&entry[..32], &entry[32..]), (&head[..], &store.meta(2).unwrap().unwrap().encode_to_vec()[..]));
+    let hash = [&b"bh"[..], &made[1].id.hash].concat();
+    assert_eq!(kv.get(&hash).unwrap().unwrap(), 2u64.to_be_bytes());
+    let seen = kv.get(&[&b"bc"[..], &2u64.to_be_bytes()].concat()).unwrap().unwrap();
+    assert_eq!(seen, made[1].seen.encode_to_vec());
+    assert!(kv.get(b"br").unwrap().is_some());
+    drop(states);
+}
+
+fn walk(dir: &std::path::Path) -> Vec<std::path::PathBuf> {
+    let entries = std::fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path());
+    entries.flat_map(|path| if path.is_dir() { walk(&path) } else { vec![path] }).collect()
+}
+
 #[test]
 fn a_block_of_many_parts_and_one_of_the_largest_size() {
     let dir = tempfile::tempdir().unwrap();

@@ -2,7 +2,7 @@
 
 use dev_testkit::chains::Chain;
 use proptest::prelude::*;
-use wire_cometbft::wal::{RoundStateEvent, TimeoutInfo};
+use wire_cometbft::wal::{RoundStateEvent, TimeoutInfo, WAL_HEADER_BYTES, WalReader};
 
 use super::*;
 

@@ -1,24 +1,15 @@
-//! Answering requests for blocks: one task per peer, at a bounded rate.
+//! Answering requests for blocks.
 //!
-//! Reference: `respondToPeer` of `cometbft:blocksync/reactor.go`, which answers on the peer's read routine, from blocks
-//! encoded anew, at any rate.
-
-use std::sync::Arc;
+//! Reference: `respondToPeer` of `cometbft:blocksync/reactor.go`, which sends blocks encoded anew.
 
 use bytes::Bytes;
 use comet_store::BlockStore;
-use tokio::runtime::Handle;
-use tokio::sync::mpsc;
-use tokio::time::Instant;
-use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 use wire_cometbft::Message;
 use wire_cometbft::blocksync::{BlocksyncMessage, BlocksyncMessageSum, NoBlockResponse};
 use wire_cometbft::codec::{WireType, put_key, put_varint};
 
 use super::CHANNEL;
-use crate::port::Port;
-use crate::rate::{Budget, ServeLimits};
+use crate::server::Answer;
 
 /// Blocks as they are served.
 pub trait BlockSource: Send + Sync + 'static {
@@ -65,57 +56,10 @@ fn no_block(height: i64) -> Bytes {
     BlocksyncMessage { sum }.encode_to_vec().into()
 }
 
-/// One peer's requests; its task ends when this is dropped.
-pub(super) struct Server {
-    requests: mpsc::Sender<i64>,
-}
-
-impl Server {
-    pub(super) fn start(
-        tasks: &TaskTracker,
-        runtime: &Handle,
-        stop: &CancellationToken,
-        port: Arc<dyn Port>,
-        source: Arc<dyn BlockSource>,
-        limits: ServeLimits,
-    ) -> Self {
-        let (requests, queue) = mpsc::channel(limits.queue.max(1));
-        let stop = stop.clone();
-        tasks.spawn_on(
-            async move {
-                tokio::select! {
-                    () = stop.cancelled() => {}
-                    () = serve(queue, port, source, limits) => {}
-                }
-            },
-            runtime,
-        );
-        Self { requests }
-    }
-
-    /// Queues a request.
-    pub(super) fn ask(&self, height: i64) {
-        if self.requests.try_send(height).is_err() {
-            tracing::debug!(height, "too many block requests wait");
-        }
-    }
-}
-
-async fn serve(mut queue: mpsc::Receiver<i64>, port: Arc<dyn Port>, source: Arc<dyn BlockSource>, limits: ServeLimits) {
-    let mut budget = Budget::new(limits, Instant::now());
-    while let Some(height) = queue.recv().await {
-        let wait = budget.wait(Instant::now());
-        if !wait.is_zero() {
-            tokio::time::sleep(wait).await;
-        }
-        let reader = Arc::clone(&source);
-        let Ok(block) = tokio::task::spawn_blocking(move || reader.block_bytes(height)).await else {
-            return;
-        };
-        let answer = block.map_or_else(|| no_block(height), |block| block_response(&block));
-        budget.spend(answer.len() as u64, Instant::now());
-        let _sent = port.send(CHANNEL, answer).await;
-    }
+/// The answer to a request for a block. May block.
+pub(super) fn answer(source: &dyn BlockSource, height: i64) -> Vec<Answer> {
+    let block = source.block_bytes(height);
+    vec![(CHANNEL, block.map_or_else(|| no_block(height), |block| block_response(&block)))]
 }
 
 #[cfg(test)]

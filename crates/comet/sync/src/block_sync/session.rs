@@ -20,7 +20,7 @@ use wire_cometbft::block::Commit;
 use wire_cometbft::keys::Address;
 
 use super::scheduler::{Effect, Fault, Input, Limits, Scheduler};
-use super::verify::{Candidate, Expected, Proven, prove};
+use super::verify::{Candidate, Expected, Outcome, Proven, prove};
 use super::{BlockSink, BlockSyncError};
 
 /// Most consecutive blocks whose commits are checked in one batch.
@@ -118,6 +118,43 @@ impl Core {
 
     fn set(&self, hash: &[u8]) -> Option<Arc<ValidatorSet>> {
         self.sets.iter().find(|(known, _)| known == hash).map(|(_, set)| Arc::clone(set))
+    }
+
+    /// Whether exactly this block is held.
+    fn holds(&self, block: &Arc<Candidate>) -> bool {
+        self.blocks.get(&block.height()).is_some_and(|held| Arc::ptr_eq(held, block))
+    }
+
+    /// Takes what came out of proving `run`, which went on without the lock; gives what to expect next.
+    ///
+    /// Meanwhile a sender may have been banned and its blocks forgotten, and others may have sent the same heights. What
+    /// was proven then counts only if all of it is still held: the scheduler would not count it as verified, and
+    /// nobody could go on from there. A wrong block that is no longer held is no fault of whoever sent the one that is.
+    fn conclude(
+        &mut self,
+        now: Duration,
+        expected: Expected,
+        outcome: Outcome,
+        run: &[Arc<Candidate>],
+    ) -> (Expected, Vec<PeerAction>) {
+        if !outcome.proven.iter().all(|proven| self.holds(&proven.block)) {
+            return (expected, Vec::new());
+        }
+        let mut actions = Vec::new();
+        if let Some(last) = outcome.proven.last() {
+            actions.extend(self.step(now, Input::Verified(last.block.height()), None));
+        }
+        for proven in outcome.proven {
+            self.blocks.remove(&proven.block.height());
+            self.proven.push_back(proven);
+        }
+        if let Some((height, reason)) = outcome.bad
+            && run.iter().any(|block| block.height() == height && self.holds(block))
+        {
+            tracing::warn!(height, reason, "block from a peer does not hold");
+            actions.extend(self.step(now, Input::Bad(height), None));
+        }
+        (outcome.expected, actions)
     }
 }
 
@@ -305,26 +342,15 @@ impl Session {
                 }
             };
             let begun = Instant::now();
-            let outcome = prove(&set, chain_id, expected, &run);
+            let outcome = prove(&set, chain_id, expected.clone(), &run);
             let spent = begun.elapsed();
-            expected = outcome.expected;
-            let mut actions = Vec::new();
+            let actions;
             {
                 let now = self.now();
                 let mut core = self.core.lock();
                 core.times.prove += spent;
                 core.times.runs += 1;
-                if let Some(last) = outcome.proven.last() {
-                    actions.extend(core.step(now, Input::Verified(last.block.height()), None));
-                }
-                for proven in outcome.proven {
-                    core.blocks.remove(&proven.block.height());
-                    core.proven.push_back(proven);
-                }
-                if let Some((height, reason)) = outcome.bad {
-                    tracing::warn!(height, reason, "block from a peer does not hold");
-                    actions.extend(core.step(now, Input::Bad(height), None));
-                }
+                (expected, actions) = core.conclude(now, expected, outcome, &run);
             }
             self.to_apply.notify_one();
             (self.perform)(actions);
@@ -400,3 +426,6 @@ impl Session {
         Some(group)
     }
 }
+
+#[cfg(test)]
+mod tests;

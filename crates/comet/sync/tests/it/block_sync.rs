@@ -211,7 +211,6 @@ async fn wrong_blocks_ban_their_senders() {
     }
 }
 
-#[ignore = "stands still in about one of ten runs: see gaps.toml"]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn malformed_and_unrequested_blocks_drop_their_senders() {
     let chain = Arc::new(Recorded::named("vault"));
