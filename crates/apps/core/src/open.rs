@@ -31,7 +31,8 @@ pub struct Opener {
 #[derive(Debug, Default)]
 pub struct OpenedTxs {
     pub(crate) txs: Vec<OpenedTx>,
-    pub(crate) known: KnownSignatures,
+    // Shared by the blocks of one batch: a verdict on a signature does not depend on the block that it is in.
+    pub(crate) known: Arc<KnownSignatures>,
 }
 
 /// A transaction whose envelope was looked at.
@@ -97,20 +98,32 @@ impl Opener {
 
     /// Decodes all transactions of a block and verifies their signatures, those inside of them included, in one batch.
     pub fn open(&self, txs: &[Vec<u8>]) -> OpenedTxs {
-        let envelopes: Vec<_> = txs.iter().map(|raw| self.envelope(raw)).collect();
-        let mut claims: Vec<Claim> = envelopes.iter().flatten().map(|e| e.claim).collect();
-        for tx in envelopes.iter().flatten().filter_map(|e| e.tx.as_ref().ok()) {
+        self.open_all(&[txs]).pop().unwrap_or_default()
+    }
+
+    /// Opens the transactions of several blocks, with the signatures of all in one batch.
+    pub fn open_all(&self, blocks: &[&[Vec<u8>]]) -> Vec<OpenedTxs> {
+        let envelopes: Vec<Vec<_>> =
+            blocks.iter().map(|txs| txs.iter().map(|raw| self.envelope(raw)).collect()).collect();
+        let decoded = || envelopes.iter().flatten().flatten();
+        let mut claims: Vec<Claim> = decoded().map(|e| e.claim).collect();
+        for tx in decoded().filter_map(|e| e.tx.as_ref().ok()) {
             if let Some(service) = self.services.iter().find(|s| s.methods().contains(&tx.method.as_str())) {
                 service.claims(&self.chain, &tx.method, &tx.body, &mut claims);
             }
         }
         let (known, verdicts) = self.verify(&claims);
+        let known = Arc::new(known);
         let mut verdicts = verdicts.into_iter();
-        let txs = envelopes.into_iter().zip(txs).map(|(envelope, raw)| OpenedTx {
+        let mut open = |envelope: Result<Envelope>, raw: &Vec<u8>| OpenedTx {
             size: raw.len(),
             outcome: envelope.and_then(|e| self.judge(e, verdicts.next().unwrap_or(false))),
-        });
-        OpenedTxs { txs: txs.collect(), known }
+        };
+        let block = |(envelopes, txs): (Vec<_>, &&[Vec<u8>])| OpenedTxs {
+            txs: envelopes.into_iter().zip(*txs).map(|(envelope, raw)| open(envelope, raw)).collect(),
+            known: Arc::clone(&known),
+        };
+        envelopes.into_iter().zip(blocks).map(block).collect()
     }
 
     /// Opens a single transaction.

@@ -11,7 +11,7 @@ use base_kv_disk::{Disk, Options};
 use base_prims::Namespace;
 use mkvs_db::checkpoint::{Restorer, create};
 use mkvs_db::{Config, NodeDb, Threads};
-use mkvs_tree::proof::{Builder, Verifier, verify};
+use mkvs_tree::proof::{Builder, Verifier, Verifiers, verify};
 use mkvs_tree::{KvRead, KvWrite, Root, RootType};
 
 /// Versions with changes after the first one.
@@ -180,6 +180,11 @@ fn reads(db: &NodeDb, root: &Root, keys: u64) {
         assert_eq!(verifier.pairs(&root.hash, proof).expect("proof verifies").len(), 1);
     }
     report("  pairs only", keys, READS, start);
+    let start = Timer::now();
+    let work: Vec<_> = proofs.iter().map(|proof| (root.hash, proof)).collect();
+    let pairs = Verifiers::new(&Threads::default(), 15).pairs(&Threads::default(), &work);
+    assert!(pairs.iter().all(|p| p.as_ref().is_ok_and(|p| p.len() == 1)));
+    report("  on all processors", keys, READS, start);
 }
 
 fn main() {

@@ -13,7 +13,7 @@ use base_codec::{Bytes, Codec};
 use base_prims::Hash;
 
 pub use builder::{Builder, Mark};
-pub use verify::{Pairs, ProofError, Verified, Verifier, verify, verify_entries};
+pub use verify::{Pairs, ProofError, Verified, Verifier, Verifiers, verify, verify_entries};
 
 /// Entry kind of a node that is shown.
 pub(crate) const FULL: u8 = 1;

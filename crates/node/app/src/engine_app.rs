@@ -22,7 +22,7 @@ use mkvs_db::{
 use wire_consensus::{Time, genesis::Document, upgrade::PendingUpgrade};
 
 use crate::{
-    DbStore, NodeApp, NodeOptions, StoreError,
+    DbStore, NodeApp, NodeOptions, StoreError, WriteBehind,
     background::Background,
     build_mux,
     checkpointer::{self, Checkpointer, CheckpointerConfig, CheckpointerHandle},
@@ -101,14 +101,28 @@ pub enum OpenError {
 /// # Errors
 /// If another program's state is there, or the database cannot be opened.
 pub fn open_state_db(state_dir: &Path, options: base_kv_disk::Options) -> Result<NodeDb, OpenError> {
+    Ok(NodeDb::open(Arc::new(open_disk(state_dir, options)?), db_config())?)
+}
+
+/// Opens the state database of a node that executes blocks: what it commits reaches the disk behind its back, and is made
+/// again from stored blocks if it does not. See [`WriteBehind`].
+fn open_state_db_behind(state_dir: &Path, options: base_kv_disk::Options) -> Result<NodeDb, OpenError> {
+    let disk = open_disk(state_dir, options)?;
+    let behind = WriteBehind::new(Arc::new(disk)).map_err(OpenError::Thread)?;
+    Ok(NodeDb::open(Arc::new(behind), db_config())?)
+}
+
+fn open_disk(state_dir: &Path, options: base_kv_disk::Options) -> Result<Disk, OpenError> {
     if let Some(foreign) = FOREIGN_STATE.iter().map(|name| state_dir.join(name)).find(|p| p.exists()) {
         return Err(OpenError::ForeignState(foreign));
     }
     let path = state_dir.join(STATE_DB);
-    let disk = Disk::open(&path, options).map_err(|source| OpenError::Engine { path, source })?;
+    Disk::open(&path, options).map_err(|source| OpenError::Engine { path, source })
+}
+
+fn db_config() -> Config {
     // Nobody asks for write logs of the consensus state.
-    let config = Config { discard_write_logs: true, ..Config::new(Namespace::ZERO) };
-    Ok(NodeDb::open(Arc::new(disk), config)?)
+    Config { discard_write_logs: true, ..Config::new(Namespace::ZERO) }
 }
 
 /// The consensus application of a running node.
@@ -134,10 +148,14 @@ impl EngineApp {
     /// Opens the application over the state in a folder; an empty or missing folder gives one that awaits genesis or a
     /// snapshot.
     ///
+    /// Versions are written behind execution: after a power loss or a kill the newest of them are gone, and the engine
+    /// executes their blocks again. What depends on a version (pending upgrades, removed blocks, a restored snapshot)
+    /// becomes durable after it.
+    ///
     /// # Errors
     /// See [`OpenError`].
     pub fn open_dir(state_dir: &Path, config: EngineConfig) -> Result<Self, OpenError> {
-        let db = open_state_db(state_dir, base_kv_disk::Options::default())?;
+        let db = open_state_db_behind(state_dir, base_kv_disk::Options::default())?;
         Self::open(&db, &state_dir.join(STATE_DB).join(CHECKPOINTS), config)
     }
 
@@ -217,6 +235,8 @@ impl EngineApp {
         if let (Some(upgrades), Some(save)) = (&self.upgrades, &mut self.save_upgrades)
             && let Some(pending) = upgrades.take_changes()
         {
+            // Never ahead of the state: an upgrade that is marked as done would not run when its block is executed again.
+            self.db.sync().map_err(StoreError::from)?;
             save(&pending).map_err(Fatal::Storage)?;
         }
         Ok(())
@@ -276,6 +296,15 @@ impl EngineApp {
         };
         self.versions.set_latest(Latest { height: version.cast_signed(), app_hash, time: Time::default() });
         self.keep_upgrades()
+    }
+}
+
+impl Drop for EngineApp {
+    /// Waits until everything is on disk: others may still hold the database.
+    fn drop(&mut self) {
+        if let Err(error) = self.db.sync() {
+            tracing::error!(%error, "failed to write the state to disk");
+        }
     }
 }
 

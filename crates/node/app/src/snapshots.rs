@@ -53,7 +53,9 @@ impl EngineApp {
         if found != *self.app.mux().chain() {
             return Err(format!("state belongs to chain {found}, expected {}", self.app.mux().chain()));
         }
-        self.db.finalize(&[metadata.root]).map_err(|e| e.to_string())
+        self.db.finalize(&[metadata.root]).map_err(|e| e.to_string())?;
+        // There are no blocks to make it again from.
+        self.db.sync().map_err(|e| e.to_string())
     }
 }
 

@@ -77,7 +77,12 @@ pub(crate) fn local() -> LocalConfig {
 }
 
 pub(crate) fn chain(name: &str) -> (Chain, Document) {
-    let chain = Chain::open(&vectors_dir().join("chains").join(name));
+    chain_at("chains", name)
+}
+
+/// A recorded chain of a folder.
+pub(crate) fn chain_at(folder: &str, name: &str) -> (Chain, Document) {
+    let chain = Chain::open(&vectors_dir().join(folder).join(name));
     let text = String::from_utf8(chain.genesis().unwrap()).unwrap();
     let doc = Document::from_json(&text).unwrap();
     (chain, doc)

@@ -8,7 +8,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use comet_chain::commit::{CommitError, PendingCommit};
+use comet_chain::{
+    commit::{CommitError, PendingCommit},
+    signature::verify_batch,
+};
 use node_app::Ahead;
 use wire_cometbft::block::{Block, BlockId};
 
@@ -19,6 +22,8 @@ use crate::{
 
 /// Blocks that are made ready ahead of the one being executed.
 const MAX_COMING: usize = 16;
+/// Most blocks whose transactions are opened together, or commits verified together: they share a batch of signatures.
+const MAX_GROUP: usize = 8;
 
 /// A block that can be executed.
 pub(crate) struct Prepared {
@@ -38,7 +43,10 @@ impl Coming {
 }
 
 /// Commits that may await their verdict: execution of a few blocks goes on meanwhile.
-pub(crate) const MAX_AWAITED: usize = 8;
+pub(crate) const MAX_AWAITED: usize = 2 * MAX_GROUP;
+
+/// How long a commit waits for others to be verified with.
+const GATHER: Duration = Duration::from_millis(2);
 
 /// Verifies commits on another thread, in their order.
 pub(crate) struct Verifier {
@@ -82,18 +90,28 @@ pub(crate) fn run(
         let (block_in, block_out) = mpsc::sync_channel(MAX_COMING);
         let reader = scope.spawn(move || {
             let (mut reading, mut opening) = (Duration::ZERO, Duration::ZERO);
+            // The first groups are small, so that execution begins soon.
+            let mut size = 1;
             loop {
                 let started = Instant::now();
-                let next = prepare(&mut blocks, results, to).transpose();
+                let group: Vec<_> = (0..size).map_while(|_| prepare(&mut blocks, results, to).transpose()).collect();
+                size = (2 * size).min(MAX_GROUP);
                 reading += started.elapsed();
-                let Some(next) = next else { break };
-                let stop = next.is_err();
-                if let Ok(Prepared { block, id, .. }) = &next {
-                    let started = Instant::now();
-                    ahead.open(&id.hash, &block.data.txs);
-                    opening += started.elapsed();
+                let started = Instant::now();
+                let readable = group.iter().flatten();
+                let txs: Vec<_> = readable.map(|p| (&p.id.hash[..], &p.block.data.txs[..])).collect();
+                ahead.open_all(&txs);
+                opening += started.elapsed();
+                let ended = group.is_empty();
+                let mut stop = ended;
+                for next in group {
+                    stop |= next.is_err();
+                    stop |= block_in.send(next).is_err();
+                    if stop {
+                        break;
+                    }
                 }
-                if block_in.send(next).is_err() || stop {
+                if stop {
                     break;
                 }
             }
@@ -103,12 +121,23 @@ pub(crate) fn run(
         let (verdict_in, verdicts) = mpsc::channel();
         let verifier = scope.spawn(move || {
             let mut verifying = Duration::ZERO;
-            for commit in commits {
+            while let Ok(first) = commits.recv() {
+                let mut group = vec![first];
+                while group.len() < MAX_GROUP {
+                    let Ok(next) = commits.recv_timeout(GATHER) else { break };
+                    group.push(next);
+                }
                 let started = Instant::now();
-                let verdict = commit.verify();
+                let claims: Vec<_> = group.iter().flat_map(PendingCommit::claims).cloned().collect();
+                let valid = verify_batch(&claims);
                 verifying += started.elapsed();
-                if verdict_in.send(verdict).is_err() {
-                    break;
+                let mut valid = &valid[..];
+                for commit in group {
+                    let (own, rest) = valid.split_at(commit.claims().len().min(valid.len()));
+                    valid = rest;
+                    if verdict_in.send(commit.finish(own)).is_err() {
+                        return verifying;
+                    }
                 }
             }
             verifying

@@ -6,6 +6,7 @@ use base_codec::Bytes;
 use base_prims::Hash;
 
 use super::{FULL, HASH, LATEST_VERSION, MAX_PROOF_DEPTH, Proof};
+use crate::commit::Executor;
 use crate::node::{Inner, Label, Leaf, Link, NodePtr, NodeRef};
 use crate::wire::{self, Pair, RawNode, WireError};
 use crate::writelog::{LogEntry, WriteLog};
@@ -153,6 +154,35 @@ impl Verifier {
         same_root(root, proof)?;
         let (_, Read(pairs)) = check(root, proof.version, &proof.entries, Read(Vec::new()), Some(&mut self.seen))?;
         Ok(pairs)
+    }
+}
+
+/// Several [`Verifier`]s, for many proofs at once on several threads.
+#[derive(Debug)]
+pub struct Verifiers(Vec<Verifier>);
+
+impl Verifiers {
+    /// As many as the executor runs tasks at once, each of which remembers up to `2^log2_nodes` nodes.
+    pub fn new(exec: &dyn Executor, log2_nodes: u32) -> Self {
+        Self((0..exec.width().max(1)).map(|_| Verifier::new(log2_nodes)).collect())
+    }
+
+    /// What [`Verifier::pairs`] gives for each proof and the root that it must be for, in their order. A bad proof does
+    /// not spoil the others.
+    pub fn pairs<'a>(
+        &mut self,
+        exec: &dyn Executor,
+        proofs: &[(Hash, &'a Proof)],
+    ) -> Vec<Result<Pairs<'a>, ProofError>> {
+        let size = proofs.len().div_ceil(self.0.len().max(1)).max(1);
+        let mut results: Vec<Vec<_>> = Vec::new();
+        results.resize_with(self.0.len(), Vec::new);
+        let tasks = self.0.iter_mut().zip(proofs.chunks(size)).zip(&mut results).map(|((verifier, proofs), out)| {
+            let task = move || *out = proofs.iter().map(|(root, proof)| verifier.pairs(root, proof)).collect();
+            Box::new(task) as Box<dyn FnOnce() + Send + '_>
+        });
+        exec.run(tasks.collect());
+        results.into_iter().flatten().collect()
     }
 }
 

@@ -9,7 +9,7 @@ use base_prims::Hash;
 use super::{GetPrefixesRequest, GetRequest, IterateRequest, ReadSyncer, Root, TreeId};
 use crate::error::LoadError;
 use crate::node::{Inner, Link, NodePtr, NodeRef, Side};
-use crate::proof::{self, Proof};
+use crate::proof::{Proof, Verifier};
 use crate::tree::{Hint, NodeSource, Retention, Tree};
 
 /// Fetches nodes of the tree named by a trusted root, verifying every proof before anything of it is used.
@@ -20,7 +20,12 @@ pub struct Remote<S> {
     root: Root,
     proof_version: u16,
     cache: Mutex<Cache>,
+    // Proofs of one tree share their upper nodes.
+    verifier: Mutex<Verifier>,
 }
+
+/// Upper nodes whose hashes are remembered, as a power of two: less than a megabyte.
+const REMEMBERED: u32 = 12;
 
 /// Two generations of nodes: when the young one has half the limit, it becomes the old one, which is dropped.
 struct Cache {
@@ -54,7 +59,8 @@ impl<S: ReadSyncer> Remote<S> {
     /// A source for the tree that `root` names; `cache_bytes` bounds the cache.
     pub fn new(syncer: S, root: Root, cache_bytes: usize) -> Self {
         let cache = Cache { young: BTreeMap::new(), old: BTreeMap::new(), young_bytes: 0, limit: cache_bytes };
-        Self { syncer, root, proof_version: 0, cache: Mutex::new(cache) }
+        let verifier = Mutex::new(Verifier::new(REMEMBERED));
+        Self { syncer, root, proof_version: 0, cache: Mutex::new(cache), verifier }
     }
 
     /// Asks for proofs of this version instead of 0, which every peer knows.
@@ -85,7 +91,11 @@ impl<S: ReadSyncer> Remote<S> {
     /// Verifies a proof and caches its nodes; returns the one that was asked for.
     fn accept(&self, position: &Hash, proof: &Proof, wanted: Option<&Hash>) -> Result<Option<NodeRef>, LoadError> {
         let expected = if proof.untrusted_root == *position { position } else { &self.root.hash };
-        let verified = proof::verify(expected, proof)?;
+        let verified = {
+            // What a panic left behind was verified all the same.
+            let mut verifier = self.verifier.lock().unwrap_or_else(PoisonError::into_inner);
+            verifier.verify(expected, proof)?
+        };
         let mut found = None;
         let mut cache = self.cache.lock().unwrap_or_else(PoisonError::into_inner);
         let mut todo = vec![verified.root];

@@ -2,10 +2,11 @@
 
 use std::ops::ControlFlow;
 
+use base_prims::Hash;
 use proptest::prelude::*;
 
 use super::{Model, pairs, tree_of};
-use crate::proof::{Builder, Verified, Verifier, verify};
+use crate::proof::{Builder, Proof, ProofError, Verified, Verifier, Verifiers, verify};
 use crate::{Executor, KvRead, KvWrite, Overlay, Sequential, Tree, WriteLog, prefix_end, scan_prefix, wire, writelog};
 
 /// Short keys over few bytes, so that prefixes of one another and shared paths are common.
@@ -273,4 +274,39 @@ fn overlay_refuses_what_the_tree_would_refuse() {
     overlay.insert(b"a", b"1").unwrap();
     overlay.commit().unwrap();
     assert_eq!(overlay.base().get(b"a").unwrap().as_deref(), Some(&b"1"[..]));
+}
+
+/// Many proofs at once on threads, some of them bad: each gets the verdict that it gets alone.
+#[test]
+fn many_proofs_get_the_verdicts_that_they_get_alone() {
+    let mut tree = Tree::in_memory();
+    for n in 0..500u32 {
+        tree.insert(&n.to_be_bytes(), &[7; 40]).unwrap();
+    }
+    let root = tree.root_hash(&Sequential);
+    tree.commit(1, 0, &Sequential);
+    let proofs: Vec<Proof> = (0..203u32)
+        .map(|n| {
+            let key = (n * 5).to_be_bytes();
+            let mut proof = tree.prove_get(&key, false, Builder::new(1).unwrap()).unwrap();
+            match n % 29 {
+                3 => *proof.entries.iter_mut().flatten().last().unwrap().0.last_mut().unwrap() ^= 1,
+                5 => proof.entries.push(None),
+                7 => proof.untrusted_root = Hash::EMPTY,
+                _ => {}
+            }
+            proof
+        })
+        .collect();
+    let alone: Vec<_> = proofs.iter().map(|proof| Verifier::new(0).pairs(&root, proof)).collect();
+    assert_eq!(alone.iter().filter(|r| r.is_err()).count(), 21);
+    assert!(alone.contains(&Err(ProofError::Unused(1))));
+    let work: Vec<_> = proofs.iter().map(|proof| (root, proof)).collect();
+    for exec in [&Threads as &dyn Executor, &Sequential] {
+        let mut verifiers = Verifiers::new(exec, 8);
+        for _ in 0..2 {
+            assert_eq!(verifiers.pairs(exec, &work), alone);
+        }
+        assert_eq!(verifiers.pairs(exec, &[]), []);
+    }
 }

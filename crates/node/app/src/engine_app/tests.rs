@@ -18,6 +18,7 @@ use comet_chain::{
     exec::proposed_block,
     state::State,
 };
+use dev_testkit::chains::Chain;
 use mkvs_db::{Threads, checkpoint::Metadata};
 use mkvs_tree::KvRead as _;
 use parking_lot::Mutex;
@@ -34,6 +35,8 @@ use crate::{
     tests::{chain, local},
 };
 
+mod crashes;
+
 /// A recorded network and the engine's part of its state.
 struct Network {
     doc: Arc<Document>,
@@ -45,6 +48,10 @@ struct Network {
 impl Network {
     fn recorded(name: &str) -> Self {
         let (chain, doc) = chain(name);
+        Self::of(&chain, doc)
+    }
+
+    fn of(chain: &Chain, doc: Document) -> Self {
         let params = comet::consensus_params(&doc, true).unwrap();
         let validators: Vec<_> = comet::validators(&doc)
             .unwrap()

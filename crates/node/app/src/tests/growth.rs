@@ -20,8 +20,19 @@ const MOST_TXS: usize = 10;
 /// run beside the test; a cost that grows with history goes far beyond it.
 const MOST_GROWTH: u32 = 3;
 
+/// Traffic over all services, most of which add keys to the state.
 #[test]
 fn blocks_cost_the_same_as_history_grows() {
+    follow(|traffic, rng| traffic.transaction(rng).1);
+}
+
+/// Transfers only: history grows, the state does not.
+#[test]
+fn blocks_cost_the_same_over_a_state_that_does_not_grow() {
+    follow(|traffic, rng| traffic.transfer(rng));
+}
+
+fn follow(next: impl Fn(&mut Traffic, &mut Rng) -> Vec<u8>) {
     let blocks = std::env::var(BLOCKS_ENV).map_or(DEFAULT_BLOCKS, |n| n.parse().expect("a number of blocks"));
     let folder = tempfile::tempdir().unwrap();
     let disk = Disk::open(folder.path(), base_kv_disk::Options::default()).unwrap();
@@ -40,7 +51,7 @@ fn blocks_cost_the_same_as_history_grows() {
         for _ in 0..window {
             let count = 1 + rng.below(MOST_TXS);
             traffic.prepare(&world);
-            let raw: Vec<_> = (0..count).map(|_| traffic.transaction(&mut rng).1).collect();
+            let raw: Vec<_> = (0..count).map(|_| next(&mut traffic, &mut rng)).collect();
             world.block(&mut rng, &raw);
             txs += count;
         }

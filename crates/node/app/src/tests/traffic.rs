@@ -120,6 +120,16 @@ impl Traffic {
         raw
     }
 
+    /// A transfer between users, which adds no key to the state.
+    pub(crate) fn transfer(&mut self, rng: &mut Rng) -> Vec<u8> {
+        let [user, to] = [0, 0].map(|_: u8| u8::try_from(rng.below(USERS.into())).unwrap());
+        let nonce = &mut self.nonces[usize::from(user)];
+        let body = Transfer { to: address(to), amount: (1000 + rng.draw() % 1000).into() };
+        let tx = Transaction::new(*nonce, Some(free(rng)), wire::METHOD_TRANSFER, &body);
+        *nonce += 1;
+        base_codec::cbor::to_vec(&tx.sign(&secret(user), &self.chain).unwrap())
+    }
+
     fn anybody(&self, rng: &mut Rng) -> Address {
         match rng.below(40) {
             0 => Address::common_pool(),
