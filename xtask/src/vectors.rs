@@ -3,6 +3,7 @@
 mod adr8;
 mod bodies;
 mod chains;
+mod rhp;
 mod transactions;
 
 use std::collections::BTreeMap;
@@ -24,7 +25,7 @@ trait Family: Sync {
     fn check_file(&self, path: &Path, counts: &mut Counts) -> Result<(), Difference>;
 }
 
-const FAMILIES: &[&dyn Family] = &[&chains::Chains, &transactions::Transactions];
+const FAMILIES: &[&dyn Family] = &[&chains::Chains, &rhp::Rhp, &transactions::Transactions];
 
 /// Folders below `vectors/` that a family reads.
 pub(crate) fn folders() -> Vec<&'static str> {
@@ -196,6 +197,11 @@ mod tests {
     #[test]
     fn recorded_chains_agree() {
         check_recorded("chains");
+    }
+
+    #[test]
+    fn recorded_runtime_traffic_agrees() {
+        check_recorded("rhp");
     }
 
     #[test]
