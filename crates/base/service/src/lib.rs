@@ -12,5 +12,6 @@
 
 pub mod data_dir;
 pub mod limits;
+pub mod log_event;
 pub mod logging;
 pub mod signals;

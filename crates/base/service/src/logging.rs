@@ -193,6 +193,12 @@ impl Visit for Fields {
         self.add(field, Value::Plain(value.to_string()));
     }
 
+    fn record_f64(&mut self, field: &Field, value: f64) {
+        // JSON has no infinity and no "not a number".
+        let value = if value.is_finite() { Value::Plain(value.to_string()) } else { Value::Text(value.to_string()) };
+        self.add(field, value);
+    }
+
     fn record_bool(&mut self, field: &Field, value: bool) {
         self.add(field, Value::Plain(value.to_string()));
     }
@@ -333,7 +339,8 @@ mod tests {
         let out = Shared::default();
         let layer = Lines::new(format, levels(&[("default", "info"), ("quiet", "error")]), Box::new(out.clone()));
         tracing::subscriber::with_default(tracing_subscriber::registry().with(layer), || {
-            tracing::info!(module = "worker/registration", epoch = 7, err = %"a \"b\"\n", ok = true, "node registered");
+            tracing::info!(module = "worker/registration", epoch = 7, err = %"a \"b\"\n", ok = true, share = 0.5,
+                log_event = crate::log_event::PRUNE, "node registered");
             tracing::debug!(module = "worker/registration", "not written");
             tracing::warn!(module = "quiet/x", "not written");
             tracing::error!(module = "quiet/x", "written");
@@ -349,7 +356,7 @@ mod tests {
         assert_eq!(lines.len(), 3);
         assert!(lines[0].starts_with("level=info ts=20"), "{}", lines[0]);
         assert!(lines[0].contains("Z caller=logging.rs:"), "{}", lines[0]);
-        let end = r#" module=worker/registration msg="node registered" epoch=7 err="a \"b\"\n" ok=true"#;
+        let end = r#" module=worker/registration msg="node registered" epoch=7 err="a \"b\"\n" ok=true share=0.5 log_event=cometbft/abci/prune"#;
         assert!(lines[0].ends_with(end), "{}", lines[0]);
         assert!(lines[2].contains("module=base_service/logging/tests msg=\"of a library\""), "{}", lines[2]);
     }
@@ -359,7 +366,9 @@ mod tests {
         let lines = lines(Format::Json);
         let object: serde_json::Map<_, _> = serde_json::from_str(&lines[0]).unwrap();
         let keys: Vec<_> = object.keys().map(String::as_str).collect();
-        assert_eq!(keys, ["caller", "epoch", "err", "level", "module", "msg", "ok", "ts"]);
+        assert_eq!(keys, ["caller", "epoch", "err", "level", "log_event", "module", "msg", "ok", "share", "ts"]);
+        assert_eq!(object["share"], 0.5);
+        assert_eq!(object[crate::log_event::KEY], "cometbft/abci/prune");
         assert_eq!(object["epoch"], 7);
         assert_eq!(object["err"], "a \"b\"\n");
     }

@@ -171,6 +171,10 @@ impl Runtime {
         let size = self.log.max_log_size;
         checks.unless(size >= 1024, "runtime.log.max_log_size", "maximum log size must be at least 1024 bytes");
         checks.peers("runtime.sentry_addresses", &self.sentry_addresses, true);
+        for (at, binary) in self.binaries.iter().enumerate() {
+            let path = format!("runtime.binaries[{at}].path");
+            checks.unless(!binary.path.is_empty(), &path, "must be set");
+        }
         self.check_components(checks);
     }
 

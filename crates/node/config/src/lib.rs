@@ -14,12 +14,13 @@
 
 mod check;
 mod load;
+mod needs;
 mod read;
 pub mod schema;
 mod substitute;
-mod yaml;
+pub mod yaml;
 
-pub use load::{ConfigError, MAX_FILE_SIZE, Problem};
+pub use load::{ConfigError, MAX_FILE_SIZE, Problem, parse, read_file};
 pub use read::{Any, ByteSize, GoDuration, Identifier};
 pub use schema::{Config, Mode};
 pub use substitute::{SubstituteError, substitute};

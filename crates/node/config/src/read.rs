@@ -98,10 +98,17 @@ pub(crate) trait Value {
     fn read(&mut self, node: &Node, reader: &mut Reader);
     /// Prints the value after its key and colon, and ends the line.
     fn print(&self, out: &mut String, indent: usize);
+    /// Adds the paths of all keys that have a value of their own, `path` being that of this one.
+    fn keys(path: &str, out: &mut Vec<String>)
+    where
+        Self: Sized,
+    {
+        out.push(path.to_owned());
+    }
 }
 
 /// A scalar that is text without quotes where quotes are not needed.
-fn scalar(text: &str) -> String {
+pub(crate) fn scalar(text: &str) -> String {
     let safe = |c: char| c.is_ascii_alphanumeric() || "/_.-+=@:".contains(c);
     let mistakable = matches!(
         text.to_ascii_lowercase().as_str(),
@@ -114,6 +121,11 @@ fn scalar(text: &str) -> String {
     if text.chars().all(safe) && !mistakable {
         return text.to_owned();
     }
+    quoted(text)
+}
+
+/// A scalar in double quotes.
+pub(crate) fn quoted(text: &str) -> String {
     let mut out = String::from('"');
     for c in text.chars() {
         match c {

@@ -48,6 +48,11 @@ macro_rules! sections {
                     Value::print(&self.$field, out, indent + 1);
                 )*
             }
+
+            fn keys(path: &str, out: &mut Vec<String>) {
+                let dot = if path.is_empty() { "" } else { "." };
+                $(<$ty as Value>::keys(&format!("{path}{dot}{}", stringify!($field)), out);)*
+            }
         }
     )*};
 }
@@ -314,6 +319,8 @@ sections! {
         runtimes: Vec<RuntimeEntry> = Vec::new(),
         /// Bundles to load.
         paths: Vec<String> = Vec::new(),
+        /// Bare executables and enclaves to load, as guides of 2021 hand them out; not a key of the reference.
+        binaries: Vec<RuntimeBinary> = Vec::new(),
         /// `sandboxed`, `unconfined` or `mock`.
         provisioner: String = text("sandboxed"),
         /// The bubblewrap program.
@@ -363,6 +370,16 @@ sections! {
         config: BTreeMap<String, Any> = BTreeMap::new(),
         /// Base URLs of its bundle registries.
         registries: Vec<String> = Vec::new(),
+    }
+
+    /// A runtime that is an executable or an enclave without a bundle; its version is the one that it answers.
+    RuntimeBinary {
+        /// The runtime's id.
+        id: Identifier = Identifier::default(),
+        /// ELF executable or SGXS image.
+        path: String = String::new(),
+        /// The image's signature; empty: none, or `NAME.sig` beside `NAME.sgxs`.
+        signature: String = String::new(),
     }
 
     /// Networking of a component.

@@ -1,8 +1,11 @@
 //! YAML text as a tree that knows its lines and keeps scalars as they were written.
 
 use std::collections::HashMap;
+use std::fmt::Write as _;
 
 use saphyr_parser::{Event, Parser, ScalarStyle};
+
+use crate::read::{print_scalar, quoted, scalar};
 
 /// Most nodes, after aliases were resolved.
 const MAX_NODES: usize = 100_000;
@@ -11,18 +14,23 @@ const MAX_DEPTH: usize = 64;
 
 /// A value and where it is.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Node {
+pub struct Node {
     /// Line, from 1.
-    pub(crate) line: usize,
+    pub line: usize,
     /// The value.
-    pub(crate) kind: Kind,
+    pub kind: Kind,
 }
 
 /// What a value is.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) enum Kind {
-    /// Text; `plain` without quotes, so that it may stand for a number or for nothing.
-    Scalar { text: String, plain: bool },
+pub enum Kind {
+    /// Text.
+    Scalar {
+        /// The text.
+        text: String,
+        /// Without quotes, so that it may stand for a number or for nothing.
+        plain: bool,
+    },
     /// A list.
     List(Vec<Node>),
     /// Keys with their lines, in order, perhaps repeated.
@@ -31,12 +39,12 @@ pub(crate) enum Kind {
 
 impl Node {
     /// Whether it stands for nothing.
-    pub(crate) fn is_null(&self) -> bool {
+    pub fn is_null(&self) -> bool {
         matches!(&self.kind, Kind::Scalar { text, plain: true } if matches!(text.as_str(), "" | "~" | "null" | "Null" | "NULL"))
     }
 
     /// What it is, for messages.
-    pub(crate) fn describe(&self) -> String {
+    pub fn describe(&self) -> String {
         match &self.kind {
             Kind::Scalar { .. } if self.is_null() => "nothing".to_owned(),
             Kind::Scalar { text, .. } if text.chars().count() > 60 => {
@@ -45,6 +53,62 @@ impl Node {
             Kind::Scalar { text, .. } => format!("{text:?}"),
             Kind::List(_) => "a list".to_owned(),
             Kind::Map(_) => "a map".to_owned(),
+        }
+    }
+
+    /// Text as it would stand in quotes.
+    pub fn text(line: usize, text: impl Into<String>) -> Self {
+        Self { line, kind: Kind::Scalar { text: text.into(), plain: false } }
+    }
+
+    /// A word, number or truth value without quotes.
+    pub fn word(line: usize, text: impl Into<String>) -> Self {
+        Self { line, kind: Kind::Scalar { text: text.into(), plain: true } }
+    }
+
+    /// The text of a scalar.
+    pub fn as_text(&self) -> Option<&str> {
+        match &self.kind {
+            Kind::Scalar { text, .. } => Some(text),
+            _ => None,
+        }
+    }
+
+    /// As a YAML document that reads back as the same tree.
+    pub fn to_yaml(&self) -> String {
+        let mut out = String::new();
+        self.print(&mut out, 0);
+        out.trim_start().to_owned()
+    }
+
+    /// Prints the value after its key and colon, and ends the line.
+    pub(crate) fn print(&self, out: &mut String, indent: usize) {
+        match &self.kind {
+            Kind::Scalar { text, plain: true } if !text.contains(['\n', '"', '#']) => {
+                let _ = writeln!(out, " {text}");
+            }
+            Kind::Scalar { text, plain: true } => print_scalar(out, text),
+            Kind::Scalar { text, plain: false } => {
+                let _ = writeln!(out, " {}", quoted(text));
+            }
+            Kind::List(items) if items.is_empty() => out.push_str(" []\n"),
+            Kind::Map(entries) if entries.is_empty() => out.push_str(" {}\n"),
+            Kind::List(items) => {
+                out.push('\n');
+                for item in items {
+                    let mut text = String::new();
+                    item.print(&mut text, indent + 1);
+                    // A block starts on a line of its own; its first line goes behind the dash.
+                    let _ = write!(out, "{:width$}- {}", "", text.trim_start(), width = indent * 2);
+                }
+            }
+            Kind::Map(entries) => {
+                out.push('\n');
+                for (key, _, item) in entries {
+                    let _ = write!(out, "{:width$}{}:", "", scalar(key), width = indent * 2);
+                    item.print(out, indent + 1);
+                }
+            }
         }
     }
 
@@ -59,9 +123,11 @@ impl Node {
 
 /// Why text is not YAML, and where.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct SyntaxError {
-    pub(crate) line: usize,
-    pub(crate) message: String,
+pub struct SyntaxError {
+    /// Line, from 1.
+    pub line: usize,
+    /// Why.
+    pub message: String,
 }
 
 struct Builder<'a> {
@@ -71,7 +137,7 @@ struct Builder<'a> {
 }
 
 /// The first document of the text; `None` if there is none.
-pub(crate) fn parse(text: &str) -> Result<Option<Node>, SyntaxError> {
+pub fn parse(text: &str) -> Result<Option<Node>, SyntaxError> {
     let mut builder = Builder { parser: Parser::new_from_str(text), anchors: HashMap::new(), nodes: 0 };
     loop {
         let (event, line) = builder.next()?;
@@ -129,7 +195,11 @@ impl<'a> Builder<'a> {
                     }
                     let key = self.node(event, line, depth + 1)?;
                     let Kind::Scalar { text, .. } = key.kind else {
-                        return Err(SyntaxError { line, message: "a key must be text".to_owned() });
+                        return Err(SyntaxError {
+                            line,
+                            message: "a key must be text (a placeholder such as {{ name }} is left to fill?)"
+                                .to_owned(),
+                        });
                     };
                     let (event, value_line) = self.next()?;
                     entries.push((text, line, self.node(event, value_line, depth + 1)?));

@@ -189,3 +189,44 @@ fn reads_files() {
     std::fs::write(&path, vec![b' '; 2 << 20]).unwrap();
     assert!(Config::load(&path).expect_err("too long").to_string().contains("at most 1048576"));
 }
+
+#[test]
+fn names_what_a_guide_left_to_fill() {
+    refused(
+        "consensus:\n  external_address: tcp://{{ external_address }}:26656\nruntime:\n  config: {x: {a: \"{{ b }}\"}}\n",
+        &["line 2: consensus.external_address: the placeholder {{ external_address }} is left: put your own value \
+           there"],
+    );
+    let error = read("p2p:\n  registration:\n    addresses:\n      - {{ ip }}:9200\n").expect_err("a map").to_string();
+    assert!(error.contains("line 4") && error.contains("placeholder"), "{error}");
+}
+
+#[test]
+fn knows_every_key() {
+    let keys = Config::keys();
+    assert_eq!(keys.first().map(String::as_str), Some("mode"));
+    for key in ["common.log.level", "consensus.light_client.trust.hash", "runtime.runtimes", "sentry.control.port"] {
+        assert!(keys.iter().any(|known| known == key), "{key}");
+    }
+    assert!(keys.len() > 100 && !keys.iter().any(|key| key == "common"));
+}
+
+#[test]
+fn trees_print_and_read_back() {
+    let text = "a: [1, \"1\", x y, {b: c, d: []}, [e, f]]\ng: {}\n\"h: i\": 'it''s \"#\"'\nj: |\n  two\n  lines\n";
+    let shape = |text: &str| {
+        fn plain(node: &node_config::yaml::Node) -> String {
+            use node_config::yaml::Kind;
+            match &node.kind {
+                Kind::Scalar { text, plain } => format!("{plain}{text:?}"),
+                Kind::List(items) => format!("[{}]", items.iter().map(plain).collect::<Vec<_>>().join(",")),
+                Kind::Map(entries) => {
+                    format!("{{{}}}", entries.iter().map(|(k, _, v)| format!("{k}={}", plain(v))).collect::<String>())
+                }
+            }
+        }
+        plain(&node_config::yaml::parse(text).unwrap().unwrap())
+    };
+    let printed = node_config::yaml::parse(text).unwrap().unwrap().to_yaml();
+    assert_eq!(shape(&printed), shape(text), "{printed}");
+}
