@@ -16,13 +16,34 @@ use node_replay::{Options, ReplayError, replay};
 use rt_tee::VerifyOptions;
 use serde_json::json;
 
-use crate::{UnsafeOptions, tool::fail};
+use crate::{args::Session, tool::fail};
+
+mod beacon;
+mod byzantine;
+mod control;
+mod dumpdb;
+mod storage;
+mod upgrades;
 
 /// Subcommands of `debug`.
 #[derive(Subcommand)]
 pub(crate) enum DebugCommand {
     /// Execute a recorded chain from genesis and compare everything that comes out with what was recorded.
     Replay(ReplayArgs),
+    /// Control of nodes of test networks.
+    Control(control::ControlArgs),
+    /// Dump the state of the consensus layer as a genesis document, from the database of a node that is not running.
+    Dumpdb(dumpdb::DumpArgs),
+    /// The state of runtimes.
+    #[command(subcommand, arg_required_else_help = true)]
+    Storage(storage::StorageCommand),
+    /// Nodes that break rules, for tests of networks.
+    #[command(subcommand, arg_required_else_help = true)]
+    Byzantine(byzantine::ByzantineCommand),
+    /// Forget pending upgrades of a node that is not running (test networks only).
+    ClearUpgrades,
+    /// The random beacon.
+    Beacon(beacon::BeaconArgs),
 }
 
 #[derive(clap::Args)]
@@ -41,9 +62,15 @@ pub(crate) struct ReplayArgs {
     no_expected: bool,
 }
 
-pub(crate) fn run(command: &DebugCommand, _options: UnsafeOptions) -> ExitCode {
+pub(crate) fn run(command: &DebugCommand, session: &Session) -> ExitCode {
     match command {
         DebugCommand::Replay(args) => run_replay(args),
+        DebugCommand::Control(args) => control::run(args),
+        DebugCommand::Beacon(args) => beacon::run(args),
+        DebugCommand::Dumpdb(args) => dumpdb::run(args, session),
+        DebugCommand::Storage(command) => storage::run(command, session),
+        DebugCommand::Byzantine(command) => byzantine::run(command, session),
+        DebugCommand::ClearUpgrades => upgrades::run(session),
     }
 }
 

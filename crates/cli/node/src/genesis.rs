@@ -1,21 +1,41 @@
-//! `oasis-node genesis …`.
+//! `oasis-node genesis …`. Reference: `go/oasis-node/cmd/genesis`.
 
-use std::{path::PathBuf, process::ExitCode};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
 
-use apps_core::LocalConfig;
 use clap::Subcommand;
 use wire_consensus::genesis::Document;
 
-use crate::{
-    UnsafeOptions,
-    tool::{fail, read_text},
-};
+use crate::UnsafeOptions;
+use crate::args::Session;
+use crate::client::ClientArgs;
+use crate::tool::{Done, FILE_MODE, OrFail as _, end, read_text, write_file};
+
+mod init;
+mod migrate;
+
+const MODULE: &str = "cmd/genesis";
 
 /// Subcommands of `genesis`.
 #[derive(Subcommand)]
 pub(crate) enum GenesisCommand {
+    /// Make a genesis document.
+    Init(Box<init::InitArgs>),
+    /// Write the state of a network into a genesis document.
+    Dump {
+        /// Path of the genesis document.
+        #[arg(long = "genesis.file", short = 'g', default_value = "genesis.json")]
+        file: PathBuf,
+        /// Height of the state; 0 is the newest.
+        #[arg(long, default_value_t = 0)]
+        height: i64,
+        #[command(flatten)]
+        client: ClientArgs,
+    },
     /// Check a genesis document: every rule of the network, and the canonical form of the file.
     Check(FileArgs),
+    /// Bring the genesis document of an older release to today's form.
+    Migrate(migrate::MigrateArgs),
     /// Print the chain context: the hash of a genesis document.
     DumpHash(FileArgs),
 }
@@ -27,15 +47,17 @@ pub(crate) struct FileArgs {
     file: PathBuf,
 }
 
-pub(crate) fn run(command: &GenesisCommand, options: UnsafeOptions) -> ExitCode {
-    let result = match command {
-        GenesisCommand::Check(args) => check(args, options),
-        GenesisCommand::DumpHash(args) => dump_hash(args),
-    };
-    match result {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(e) => fail(e),
-    }
+pub(crate) fn run(command: &GenesisCommand, session: &Session) -> ExitCode {
+    let what = "failed to get genesis document";
+    end(match command {
+        GenesisCommand::Init(args) => init::run(args, session),
+        GenesisCommand::Dump { file, height, client } => dump(file, *height, client),
+        GenesisCommand::Check(args) => {
+            check(args, session.options).or_fail(MODULE, what).map(|lines| print!("{lines}"))
+        }
+        GenesisCommand::Migrate(args) => migrate::run(args, session),
+        GenesisCommand::DumpHash(args) => dump_hash(args).or_fail(MODULE, what),
+    })
 }
 
 fn dump_hash(args: &FileArgs) -> Result<(), String> {
@@ -45,7 +67,20 @@ fn dump_hash(args: &FileArgs) -> Result<(), String> {
     Ok(())
 }
 
-fn check(args: &FileArgs, options: UnsafeOptions) -> Result<(), String> {
+fn dump(file: &Path, height: i64, client: &ClientArgs) -> Done {
+    let what = "failed to generate genesis document";
+    let node = client.connect(MODULE, what)?;
+    let doc: Document = node.call("Consensus", "StateToGenesis", height).or_fail(MODULE, what)?;
+    let text = doc.to_canonical_json();
+    if file.as_os_str().is_empty() {
+        print!("{text}");
+        return Ok(());
+    }
+    write_file(file, text.as_bytes(), FILE_MODE).or_fail(MODULE, "failed to write genesis file")
+}
+
+/// What is printed about a document in order.
+fn check(args: &FileArgs, options: UnsafeOptions) -> Result<String, String> {
     let file = args.file.display();
     let text = read_text(&args.file)?;
     let (doc, unknown) = Document::from_json_with_unknown(&text).map_err(|e| format!("{file}: {e}"))?;
@@ -55,12 +90,7 @@ fn check(args: &FileArgs, options: UnsafeOptions) -> Result<(), String> {
             unknown.len()
         ));
     }
-    let local = LocalConfig {
-        allow_debug: options.dont_blame_oasis,
-        allow_test_keys: options.allow_test_keys,
-        ..LocalConfig::default()
-    };
-    node_app::sanity_check(&doc, &local).map_err(|e| format!("{file}: {e}"))?;
+    node_app::sanity_check(&doc, &options.local()).map_err(|e| format!("{file}: {e}"))?;
     let canonical = doc.to_canonical_json();
     let differing = canonical.lines().zip(text.lines()).position(|(a, b)| a != b);
     if let Some(line) = differing {
@@ -73,7 +103,12 @@ fn check(args: &FileArgs, options: UnsafeOptions) -> Result<(), String> {
     if canonical != text {
         return Err(format!("{file}: not in canonical form: expected {} bytes, found {}", canonical.len(), text.len()));
     }
-    Ok(())
+    let sum = base_crypto::hash::sha256(&[text.as_bytes()]);
+    Ok(format!(
+        "genesis file is valid and in canonical form\ngenesis document's hash: {}\ngenesis file's SHA256 checksum: {}\n",
+        doc.chain_context(),
+        hex::encode(sum)
+    ))
 }
 
 #[cfg(test)]

@@ -7,27 +7,52 @@
 //!
 //! Tested by running the binary's entry point on good and bad input.
 
+mod args;
+mod client;
+mod completion;
+mod config;
+mod consensus;
+mod control;
 mod debug;
+mod doctor;
 mod genesis;
+mod governance;
+mod identity;
+mod keymanager;
 mod node;
+mod registry;
+mod signer;
+mod stake;
 mod storage;
 mod tool;
+mod unsafe_reset;
 
+use std::ffi::OsString;
 use std::process::ExitCode;
 
 use apps_core::LocalConfig;
-use clap::{Parser, Subcommand};
+use base_prims::version::PROTOCOLS;
+use clap::error::ErrorKind;
+use clap::{ArgMatches, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
+use node_run::init_logging;
 use rt_tee::VerifyOptions;
+
+use crate::args::{Session, SignerArgs};
 
 /// Oasis Network node.
 #[derive(Parser)]
-#[command(name = "oasis-node", version, about = "Oasis Network node", disable_help_subcommand = true)]
+#[command(name = "oasis-node", about = "Oasis Network node", disable_version_flag = true)]
 struct Cli {
     /// Path of the configuration file.
     #[arg(long, global = true, value_name = "FILE")]
     config: Option<std::path::PathBuf>,
+    /// Show the versions of the program and of the protocols that it speaks.
+    #[arg(short = 'v', long = "version")]
+    version: bool,
     #[command(flatten)]
     unsafe_options: UnsafeOptions,
+    #[command(flatten)]
+    signer: SignerArgs,
     #[command(flatten)]
     _unused: UnusedOptions,
     #[command(subcommand)]
@@ -89,30 +114,138 @@ struct UnusedOptions {
 
 #[derive(Subcommand)]
 enum Command {
+    /// Node control interface utilities.
+    #[command(arg_required_else_help = true)]
+    Control(control::ControlArgs),
     /// Genesis documents.
-    #[command(subcommand)]
+    #[command(subcommand, arg_required_else_help = true)]
     Genesis(genesis::GenesisCommand),
+    /// Configuration files: show, migrate.
+    #[command(subcommand, arg_required_else_help = true)]
+    Config(config::ConfigCommand),
+    /// Check the machine and the configuration, and say what to do.
+    Doctor(doctor::DoctorArgs),
+    /// Identity interface utilities.
+    #[command(arg_required_else_help = true)]
+    Identity(identity::IdentityArgs),
     /// Look after the databases of a node that is not running.
-    #[command(subcommand)]
+    #[command(subcommand, arg_required_else_help = true)]
     Storage(storage::StorageCommand),
+    /// Reset the node state (UNSAFE).
+    UnsafeReset(unsafe_reset::ResetArgs),
+    /// Generate the autocompletion script for the specified shell.
+    #[command(arg_required_else_help = true)]
+    Completion(completion::CompletionArgs),
+    /// Entities, nodes, runtimes.
+    #[command(subcommand, hide = true, arg_required_else_help = true)]
+    Registry(registry::RegistryCommand),
+    /// Accounts and delegations.
+    #[command(subcommand, hide = true, arg_required_else_help = true)]
+    Stake(stake::StakeCommand),
+    /// Proposals and votes.
+    #[command(subcommand, hide = true, arg_required_else_help = true)]
+    Governance(governance::GovernanceCommand),
+    /// Transactions and blocks.
+    #[command(subcommand, hide = true, arg_required_else_help = true)]
+    Consensus(consensus::ConsensusCommand),
+    /// Policies and statuses of key managers.
+    #[command(subcommand, hide = true, arg_required_else_help = true)]
+    Keymanager(keymanager::KeymanagerCommand),
+    /// Signers.
+    #[command(subcommand, hide = true, arg_required_else_help = true)]
+    Signer(signer::SignerCommand),
     /// Tools for developers and for finding faults.
-    #[command(subcommand)]
-    Debug(debug::DebugCommand),
+    #[command(subcommand, hide = true, arg_required_else_help = true)]
+    Debug(Box<debug::DebugCommand>),
+}
+
+/// Commands that the reference has declared deprecated in favour of its other program.
+const DEPRECATED: [&str; 6] = ["registry", "stake", "governance", "consensus", "keymanager", "signer"];
+
+/// Says on standard error, as the reference does, that a command is deprecated.
+fn deprecation_notice(matches: &ArgMatches) {
+    let mut names = Vec::new();
+    let mut at = matches;
+    while let Some((name, inner)) = at.subcommand() {
+        names.push(name);
+        at = inner;
+    }
+    let deprecated =
+        names.first().is_some_and(|first| DEPRECATED.contains(first)) || names == ["control", "runtime-stats"];
+    if let (true, Some(name)) = (deprecated, names.last()) {
+        eprintln!("Command {name:?} is deprecated, use the `oasis` CLI instead.");
+    }
+}
+
+fn print_versions() {
+    println!("Software version: {}", env!("CARGO_PKG_VERSION"));
+    println!("Consensus:\n  Consensus protocol version: {}", PROTOCOLS.consensus_protocol);
+    println!("Runtime:\n  Host protocol version:      {}", PROTOCOLS.runtime_host_protocol);
+    println!("  Committee protocol version: {}", PROTOCOLS.runtime_committee_protocol);
+}
+
+/// What the command line could not be understood for, or help that was asked for.
+fn usage(error: &clap::Error) -> ExitCode {
+    if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
+        println!("{}", error.render());
+        return ExitCode::SUCCESS;
+    }
+    // Failing to print the usage leaves nothing better to do than to exit with the code for it.
+    let _ = error.print();
+    ExitCode::from(u8::from(error.use_stderr()))
 }
 
 /// Runs the command line and gives its exit code: 0 if all went well, 1 if the command failed or its arguments are bad.
-pub fn run(args: impl IntoIterator<Item = std::ffi::OsString>) -> ExitCode {
-    match Cli::try_parse_from(args) {
-        Err(e) => {
-            // Failing to print the usage leaves nothing better to do than to exit with the code for it.
-            let _ = e.print();
-            ExitCode::from(u8::from(e.use_stderr()))
-        }
-        Ok(cli) => match cli.command {
-            None => node::run(cli.config.as_deref(), cli.unsafe_options),
-            Some(Command::Genesis(command)) => genesis::run(&command, cli.unsafe_options),
-            Some(Command::Storage(command)) => storage::run(&command, cli.config.as_deref()),
-            Some(Command::Debug(command)) => debug::run(&command, cli.unsafe_options),
-        },
+pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let line: Vec<OsString> = args.into_iter().collect();
+    let parsed = Cli::command().try_get_matches_from(&line).and_then(|matches| {
+        deprecation_notice(&matches);
+        Cli::from_arg_matches(&matches)
+    });
+    let cli = match parsed {
+        Err(error) => return usage(&error),
+        Ok(cli) => cli,
+    };
+    if cli.version {
+        print_versions();
+        return ExitCode::SUCCESS;
+    }
+    let Some(command) = cli.command else {
+        return node::run(cli.config.as_deref(), cli.unsafe_options);
+    };
+    let path = cli.config.as_deref();
+    match command {
+        Command::Storage(command) => return storage::run(&command, path),
+        Command::Completion(args) => return completion::run(&args),
+        Command::Config(command) => return config::run(&command, path),
+        Command::Doctor(args) => return doctor::run(&args, path),
+        _ => {}
+    }
+    let config = match config::load(path) {
+        Ok(loaded) => loaded.config,
+        Err(error) => return tool::fail(error),
+    };
+    // Set up already where several commands run in one process, which is in tests.
+    match init_logging(&config) {
+        Err(node_run::RunError::Logging(base_service::logging::LoggingError::Twice)) | Ok(()) => {}
+        Err(error) => return tool::fail(error),
+    }
+    let session = Session { config, options: cli.unsafe_options, signer: cli.signer };
+    match command {
+        Command::Control(args) => control::run(&args, &session),
+        Command::Genesis(command) => genesis::run(&command, &session),
+        Command::Identity(args) => identity::run(&args),
+        Command::UnsafeReset(args) => unsafe_reset::run(&args, &session),
+        Command::Registry(command) => registry::run(&command, &session),
+        Command::Stake(command) => stake::run(&command, &session),
+        Command::Governance(command) => governance::run(&command, &session),
+        Command::Consensus(command) => consensus::run(&command, &session),
+        Command::Keymanager(command) => keymanager::run(&command, &session, &line),
+        Command::Signer(command) => signer::run(&command, &session),
+        Command::Debug(command) => debug::run(&command, &session),
+        Command::Storage(_) | Command::Completion(_) | Command::Config(_) | Command::Doctor(_) => ExitCode::SUCCESS,
     }
 }
+
+#[cfg(test)]
+mod tests;

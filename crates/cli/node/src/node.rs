@@ -11,8 +11,9 @@ use crate::{UnsafeOptions, tool};
 
 /// Runs the node that the file describes until it is told to stop: 0 if it ended as asked or planned, 1 otherwise.
 pub(crate) fn run(config: Option<&Path>, unsafe_options: UnsafeOptions) -> ExitCode {
-    let config = match config.map_or_else(|| Ok(Config::default()), Config::load) {
-        Ok(config) => config,
+    let path = config;
+    let loaded = match crate::config::load(path) {
+        Ok(loaded) => loaded,
         Err(error) => return tool::fail(&error),
     };
     let local = unsafe_options.local();
@@ -21,10 +22,13 @@ pub(crate) fn run(config: Option<&Path>, unsafe_options: UnsafeOptions) -> ExitC
         allow_test_keys: local.allow_test_keys,
         tee: local.tee,
         version: env!("CARGO_PKG_VERSION").to_owned(),
+        votes: false,
     };
-    if let Err(error) = prepare(&config) {
+    if let Err(error) = prepare(&loaded.config) {
         return tool::fail(&error);
     }
+    crate::config::warn(path, &loaded);
+    let config = loaded.config;
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return tool::fail(&error),

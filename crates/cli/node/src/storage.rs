@@ -111,7 +111,7 @@ struct Node {
 impl Node {
     fn new(path: Option<&Path>) -> Result<Self, String> {
         let config = match path {
-            Some(path) => Config::load(path).map_err(|e| chain(&e))?,
+            Some(path) => crate::config::load(Some(path)).map_err(|e| chain(&e))?.config,
             None => Config::default(),
         };
         Self::of(config)

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use apps_core::submit::TransactionSubmitter;
 use base_grpc::{Code, RpcError};
-use base_prims::PublicKey;
+use base_prims::{Epoch, PublicKey};
 use comet_core::RoundState;
 use comet_engine::EngineHandle;
 use comet_store::{BlockStore, ChainStore, NewBlock};
@@ -120,6 +120,17 @@ pub trait Control: Send + Sync {
     fn cancel_upgrade(&self, descriptor: Descriptor) -> Result<(), RpcError> {
         drop(descriptor);
         Err(NotImplemented.into())
+    }
+
+    /// Whether the methods for test networks are served.
+    fn is_debug(&self) -> bool {
+        false
+    }
+
+    /// Begins an epoch, where epochs are moved by transactions (test networks).
+    fn set_epoch(&self, epoch: Epoch) -> BoxFuture<'_, Result<(), RpcError>> {
+        let _ = epoch;
+        Box::pin(async { Err(NotImplemented.into()) })
     }
 
     /// Loads a runtime bundle from a file.

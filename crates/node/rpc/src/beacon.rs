@@ -72,7 +72,7 @@ fn epoch_block(backend: &Backend, epoch: Epoch) -> Result<i64, RpcError> {
 }
 
 /// Ready once the epoch has come.
-async fn wait_epoch(backend: Arc<Backend>, epoch: Epoch) -> Result<(), RpcError> {
+pub(crate) async fn wait_epoch(backend: Arc<Backend>, epoch: Epoch) -> Result<(), RpcError> {
     let mut latest = backend.queries.watch();
     loop {
         let height = latest.borrow_and_update().height;

@@ -87,7 +87,11 @@ fn invalid_argument(text: &str) -> RpcError {
     RpcError::service(crate::backend::CONSENSUS, 6, format!("consensus: invalid argument: {text}"))
 }
 
-fn state_to_genesis(backend: &Backend, height: i64) -> Result<Document, RpcError> {
+/// The state at a height as a genesis document; 0 is the newest.
+///
+/// # Errors
+/// If the state or the block of that height is not there.
+pub fn state_to_genesis(backend: &Backend, height: i64) -> Result<Document, RpcError> {
     let height = backend.height(height)?;
     let time = load_block(backend, height)?.header.time;
     let (state, base) = (backend.state(height)?, backend.queries.genesis());
@@ -169,8 +173,8 @@ fn next_block(backend: &Backend) -> Result<NextBlockState, RpcError> {
 }
 
 fn votes(backend: &Backend, place: &RoundState, set: Option<&VoteSet>) -> Votes {
-    // The state of the height being decided is there only for a moment; otherwise keys stay zero, as in the reference.
-    let state = backend.state(place.height).ok();
+    // The state of the height being decided is there only for a moment; before that the newest one names the nodes.
+    let state = backend.state(place.height).or_else(|_| backend.state(0)).ok();
     let mut votes = Vec::new();
     for (index, validator) in place.validators.validators().iter().enumerate() {
         if set.and_then(|set| set.get(index)).is_none() {

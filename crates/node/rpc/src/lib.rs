@@ -18,6 +18,7 @@ mod backend;
 mod beacon;
 mod consensus;
 mod control;
+mod debug;
 mod follow;
 mod governance;
 mod keymanager;
@@ -33,6 +34,7 @@ pub mod types;
 mod vault;
 
 pub use backend::{Backend, BoxFuture, Control, Engine, MAX_READS, NodeKeys, NotImplemented, RoundStates};
+pub use consensus::state_to_genesis;
 pub use control::seed_router;
 
 use std::sync::Arc;
@@ -43,6 +45,9 @@ use base_grpc::Router;
 pub fn router(backend: Arc<Backend>) -> Router {
     let mut router = control::router(Arc::clone(&backend.control));
     control::add_status(&mut router, &backend);
+    if backend.control.is_debug() {
+        debug::add(&mut router, &backend);
+    }
     consensus::add(&mut router, &backend);
     beacon::add(&mut router, &backend);
     scheduler::add(&mut router, &backend);

@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use base_codec::{Bytes, Codec, Raw};
+use base_codec::json::{Map, ToJson, Value};
+use base_codec::{Bytes, Codec, Raw, cbor};
 use base_prims::{Epoch, Hash, Namespace, PublicKey, Version};
 use mkvs_tree::Root;
 use wire_consensus::node::{ConsensusAddress, NetAddress, Node};
@@ -68,6 +69,92 @@ pub struct IdentityStatus {
     pub consensus: PublicKey,
     /// TLS key.
     pub tls: PublicKey,
+}
+
+impl ToJson for Status {
+    /// As clients show it: in the order of the fields, what is absent left out.
+    fn to_json(&self) -> Value {
+        let mut out = Map::new();
+        let mut add = |name: &str, value: Option<Value>| {
+            if let Some(value) = value {
+                out.insert(name.to_owned(), value);
+            }
+        };
+        add("software_version", Some(self.software_version.to_json()));
+        add("mode", Some(self.mode.to_json()));
+        add("debug", self.debug.as_ref().map(ToJson::to_json));
+        add("identity", Some(self.identity.to_json()));
+        add("consensus", self.consensus.as_ref().map(ToJson::to_json));
+        add("light_client", self.light_client.as_ref().map(ToJson::to_json));
+        let runtimes = self.runtimes.iter().map(|(id, status)| (id.to_string(), generic(status)));
+        add("runtimes", (!self.runtimes.is_empty()).then(|| Value::Object(runtimes.collect())));
+        add("registration", self.registration.as_ref().map(ToJson::to_json));
+        add("keymanager", (!self.keymanager.0.is_empty()).then(|| generic(&self.keymanager)));
+        add("pending_upgrades", (!self.pending_upgrades.is_empty()).then(|| self.pending_upgrades.to_json()));
+        add("p2p", self.p2p.as_ref().map(ToJson::to_json));
+        add("seed", self.seed.as_ref().map(ToJson::to_json));
+        Value::Object(out)
+    }
+}
+
+impl ToJson for P2pStatus {
+    fn to_json(&self) -> Value {
+        let counts = |counts: &BTreeMap<String, i64>| {
+            Value::Object(counts.iter().map(|(name, n)| (name.clone(), Value::from(*n))).collect())
+        };
+        let mut out = Map::new();
+        out.insert("pub_key".to_owned(), self.pub_key.to_json());
+        out.insert("peer_id".to_owned(), Value::String(bs58::encode(self.peer_id.as_slice()).into_string()));
+        out.insert("addresses".to_owned(), self.addresses.to_json());
+        out.insert("num_peers".to_owned(), self.num_peers.to_json());
+        out.insert("num_connections".to_owned(), self.num_connections.to_json());
+        out.insert("protocols".to_owned(), counts(&self.protocols));
+        out.insert("topics".to_owned(), counts(&self.topics));
+        Value::Object(out)
+    }
+}
+
+/// A CBOR item that no type is known for: byte strings in base64, as Go shows them.
+fn generic(raw: &Raw) -> Value {
+    let decode = || -> Result<Value, cbor::Error> { generic_item(&mut cbor::Decoder::new(&raw.0)?) };
+    decode().unwrap_or(Value::Null)
+}
+
+/// The decoder limits the depth of nesting, and with it the recursion.
+fn generic_item(d: &mut cbor::Decoder<'_>) -> Result<Value, cbor::Error> {
+    use cbor::Kind;
+    Ok(match d.kind()? {
+        Kind::Unsigned | Kind::Negative => {
+            let number = d.integer()?.value();
+            i64::try_from(number)
+                .map(Value::from)
+                .or_else(|_| u64::try_from(number).map(Value::from))
+                .unwrap_or_default()
+        }
+        Kind::Bytes => Bytes(d.bytes()?.to_vec()).to_json(),
+        Kind::Text => Value::String(d.text()?.to_owned()),
+        Kind::Bool => Value::Bool(d.bool()?),
+        Kind::Array => {
+            let items = (0..d.array()?).map(|_| generic_item(d)).collect::<Result<Vec<_>, _>>()?;
+            Value::Array(items)
+        }
+        Kind::Map => {
+            let mut out = Map::new();
+            for _ in 0..d.map()? {
+                let key = match generic_item(d)? {
+                    Value::String(key) => key,
+                    other => other.to_string(),
+                };
+                out.insert(key, generic_item(d)?);
+            }
+            Value::Object(out)
+        }
+        Kind::Float => crate::types::float_of(&Raw(d.raw_item()?.to_vec())).map_or(Value::Null, Value::from),
+        _ => {
+            d.skip()?;
+            Value::Null
+        }
+    })
 }
 
 base_codec::int_type! {

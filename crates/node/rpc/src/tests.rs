@@ -95,6 +95,15 @@ pub(super) struct NotedControl {
 }
 
 impl Control for NotedControl {
+    fn is_debug(&self) -> bool {
+        true
+    }
+
+    fn set_epoch(&self, epoch: base_prims::Epoch) -> BoxFuture<'_, Result<(), RpcError>> {
+        self.asked.lock().push(format!("epoch {epoch}"));
+        Box::pin(async { Ok(()) })
+    }
+
     fn status(&self) -> Status {
         Status {
             software_version: "1.2.3".to_owned(),

@@ -341,6 +341,26 @@ pub struct Vote {
     pub voting_power: u64,
 }
 
+/// The number that a CBOR floating-point item holds.
+pub fn float_of(raw: &Raw) -> Option<f64> {
+    match raw.0.as_slice() {
+        [0xf9, high, low] => {
+            let bits = u16::from_be_bytes([*high, *low]);
+            let (exponent, fraction) = (i32::from((bits >> 10) & 0x1f), f64::from(bits & 0x3ff));
+            let magnitude = match exponent {
+                0 => fraction * 2f64.powi(-24),
+                31 if fraction == 0.0 => f64::INFINITY,
+                31 => f64::NAN,
+                exponent => (1024.0 + fraction) * 2f64.powi(exponent - 25),
+            };
+            Some(if bits & 0x8000 == 0 { magnitude } else { -magnitude })
+        }
+        [0xfa, rest @ ..] => Some(f64::from(f32::from_be_bytes(rest.try_into().ok()?))),
+        [0xfb, rest @ ..] => Some(f64::from_be_bytes(rest.try_into().ok()?)),
+        _ => None,
+    }
+}
+
 /// A floating-point number in the shortest CBOR form that holds it.
 pub(crate) fn float(v: f64) -> Raw {
     const HALF_STEP: f64 = 16_777_216.0;
@@ -397,6 +417,10 @@ mod tests {
         for (value, expected) in cases {
             let hex: String = float(value).0.iter().map(|b| format!("{b:02x}")).collect();
             assert_eq!(hex, expected, "{value}");
+            assert!(
+                float_of(&float(value)).is_some_and(|read| read == value || value.is_nan() && read.is_nan()),
+                "{value}"
+            );
         }
     }
 

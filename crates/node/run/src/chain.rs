@@ -1,5 +1,7 @@
 //! The consensus layer of this node, as workers and services see it.
 
+use std::time::{SystemTime, UNIX_EPOCH};
+
 use apps_core::submit::{BoxFuture, Included, SubmitError, TransactionSubmitter as _};
 use base_crypto::context::ChainContext;
 use base_prims::PublicKey;
@@ -9,7 +11,11 @@ use node_app::{Queries, QueryError};
 use node_workers::{Chain, ChainError};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
+use wire_cometbft::Time;
 use wire_consensus::transaction::Transaction;
+
+/// A node whose newest block is older than this still syncs, in seconds. Source: `go/consensus/cometbft/full`.
+const MAX_AGE_SECONDS: i64 = 60;
 
 /// State and engine of this node.
 pub struct LocalChain {
@@ -29,11 +35,13 @@ impl LocalChain {
         let (mut latest, mut phase) = (queries.watch(), engine.watch_phase());
         tokio::spawn(async move {
             loop {
-                if *phase.borrow_and_update() == Phase::Consensus {
-                    // A node that falls behind later stays synced, as in the reference.
+                let in_rounds = *phase.borrow_and_update() == Phase::Consensus;
+                let newest = *latest.borrow_and_update();
+                // A node that falls behind later stays synced, as in the reference.
+                if in_rounds && newest.height > 0 && is_recent(newest.time) {
                     synced.send_replace(true);
                 }
-                heights.send_replace(latest.borrow_and_update().height);
+                heights.send_replace(newest.height);
                 tokio::select! {
                     changed = latest.changed() => if changed.is_err() { return },
                     changed = phase.changed() => if changed.is_err() { return },
@@ -53,6 +61,12 @@ impl LocalChain {
     pub fn engine(&self) -> &EngineHandle {
         &self.engine
     }
+}
+
+/// Whether the time of a block is about now.
+fn is_recent(time: Time) -> bool {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+    now.cast_signed().saturating_sub(time.seconds()) < MAX_AGE_SECONDS
 }
 
 fn error_of(error: QueryError) -> ChainError {

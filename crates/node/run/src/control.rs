@@ -5,8 +5,10 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use apps_governance::upgrade::Upgrades;
 use base_codec::Bytes;
+use base_crypto::blacklist::test_key;
 use base_grpc::RpcError;
 use base_identity::Identity;
+use base_prims::Epoch;
 use node_config::Config;
 use node_rpc::status::{
     DebugStatus, IdentityStatus, LightClientStatus, P2pStatus, RegistrationStatus, SeedStatus, Status,
@@ -14,9 +16,11 @@ use node_rpc::status::{
 use node_rpc::types::Timestamp;
 use node_rpc::{BoxFuture, Control};
 use node_workers::registration::Registration;
+use node_workers::{Submission, SubmissionError};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use wire_cometbft::Time;
+use wire_consensus::beacon::METHOD_SET_EPOCH;
 use wire_consensus::upgrade::Descriptor;
 
 use crate::start::Options;
@@ -57,7 +61,11 @@ pub(crate) struct FullControl {
     pub(crate) upgrades: Upgrades,
     pub(crate) store: CommonStore,
     pub(crate) synced: watch::Receiver<bool>,
+    pub(crate) submission: Arc<Submission>,
 }
+
+/// Name of the key that moves epochs in test networks. Source: `go/beacon/tests`.
+const EPOCH_KEY: &str = "oasis-core epochtime mock key seed";
 
 fn seconds(time: Option<SystemTime>) -> Timestamp {
     let since = time.and_then(|time| time.duration_since(UNIX_EPOCH).ok());
@@ -138,6 +146,23 @@ impl Control for FullControl {
         Some(self.synced.clone())
     }
 
+    fn is_debug(&self) -> bool {
+        self.common.options.dont_blame_oasis
+    }
+
+    fn set_epoch(&self, epoch: Epoch) -> BoxFuture<'_, Result<(), RpcError>> {
+        Box::pin(async move {
+            let key = test_key(EPOCH_KEY);
+            let submitted = self.submission.submit(&key, METHOD_SET_EPOCH, &epoch).await;
+            submitted.map(|_| ()).map_err(|error| match error {
+                SubmissionError::Failed { module, code, message } => {
+                    RpcError::service(&module, code, format!("set epoch failed: {message}"))
+                }
+                error => RpcError::unknown(format!("set epoch failed: {error}")),
+            })
+        })
+    }
+
     fn upgrade_binary(&self, descriptor: Descriptor) -> Result<(), RpcError> {
         self.change_upgrades(|upgrades| upgrades.submit(&descriptor))
     }
@@ -162,7 +187,8 @@ impl Control for SeedControl {
             addresses: Some((self.addresses)()),
             node_peers: Some((self.peers)()),
         };
-        Status { seed: Some(seed), ..self.common.status() }
+        // Seeds have no unsafe options.
+        Status { seed: Some(seed), debug: None, ..self.common.status() }
     }
 
     fn request_shutdown(&self, _wait: bool) -> BoxFuture<'_, Result<(), RpcError>> {

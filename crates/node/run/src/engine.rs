@@ -14,13 +14,15 @@ use comet_store::{FileSigner, Genesis, SharedApp};
 use node_app::{CheckpointerConfig, EngineApp, EngineConfig, NodeOptions, PruneConfig, PruneStrategy, Queries};
 use node_config::{Config, Mode};
 use node_workers::backoff::seed_of;
+use tokio::sync::watch;
 use wire_cometbft::Duration;
 use wire_consensus::genesis::{Document, comet};
 
 use crate::error::RunError;
-use crate::network;
+use crate::halt::{self, Halted};
 use crate::start::Options;
 use crate::store::CommonStore;
+use crate::{events, network};
 
 /// Heights that the network may be ahead before blocks are fetched instead of waited for.
 const BLOCK_SYNC_LAG: u32 = 10;
@@ -83,6 +85,14 @@ pub(crate) fn local_config(config: &Config, options: &Options, identity: &Identi
     }
 }
 
+/// The application, and the engine that is to run it.
+pub(crate) struct Opened {
+    pub(crate) setup: Setup,
+    pub(crate) queries: Queries,
+    pub(crate) upgrades: Upgrades,
+    pub(crate) halted: watch::Receiver<Option<Halted>>,
+}
+
 /// Opens the application and describes the engine around it.
 pub(crate) fn setup(
     config: &Config,
@@ -92,14 +102,18 @@ pub(crate) fn setup(
     text: &str,
     folder: &Path,
     store: &CommonStore,
-) -> Result<(Setup, Queries, Upgrades), RunError> {
-    let manager = Manager::new(store.pending_upgrades()?).map_err(|error| RunError::Upgrade(error.to_string()))?;
+) -> Result<Opened, RunError> {
+    let mut known = store.pending_upgrades()?;
+    events::incompatible_upgrades(&known);
+    let wrong = |error: apps_core::Error| RunError::Upgrade(error.to_string());
+    let mut manager = Manager::new(known.clone()).map_err(wrong)?;
+    manager.run_startup_stages().map_err(wrong)?;
     let upgrades = Upgrades::new(manager);
     let prune = &config.consensus.prune;
     let strategy = if prune.strategy == "keep_n" { PruneStrategy::KeepN(prune.num_kept) } else { PruneStrategy::None };
     let checkpointer = &config.consensus.checkpointer;
     let saved = store.clone();
-    let app = EngineApp::open_dir(
+    let mut app = EngineApp::open_dir(
         &folder.join(STATE),
         EngineConfig {
             doc: Arc::clone(doc),
@@ -110,10 +124,16 @@ pub(crate) fn setup(
                 check_interval: checkpointer.check_interval.0,
                 chunker_threads: if checkpointer.parallel_chunker { CHUNKER_THREADS } else { 0 },
             }),
-            save_upgrades: Some(Box::new(move |pending| Ok(saved.save_upgrades(pending)?))),
+            save_upgrades: Some(Box::new(move |pending| {
+                saved.save_upgrades(pending)?;
+                events::upgrades_changed(&known, pending);
+                known = pending.to_vec();
+                Ok(())
+            })),
         },
     )?;
     let queries = app.queries();
+    let halted = halt::watch(&mut app);
     let app: SharedApp = Arc::new(parking_lot::Mutex::new(Box::new(app)));
     let wrong = |reason| RunError::Genesis { path: config.genesis.file.clone().into(), reason };
     let genesis = genesis(doc, text, options.dont_blame_oasis).map_err(wrong)?;
@@ -128,8 +148,8 @@ pub(crate) fn setup(
     {
         setup.moniker = host.trim().to_owned();
     }
-    if is_validator(config) {
+    if is_validator(config) || options.votes {
         setup.signer = Some(Arc::new(FileSigner::new(identity.consensus.clone())));
     }
-    Ok((setup, queries, upgrades))
+    Ok(Opened { setup, queries, upgrades, halted })
 }

@@ -77,6 +77,12 @@ pub enum RunError {
     /// State sync.
     #[error("state sync: {0}")]
     StateSync(String),
+    /// Metrics.
+    #[error(transparent)]
+    Metrics(#[from] base_metrics::StartError),
+    /// Profiles.
+    #[error(transparent)]
+    Profile(#[from] base_metrics::profile::BindError),
     /// The control socket.
     #[error("internal socket {path}: {source}")]
     Socket {

@@ -127,14 +127,26 @@ pub(crate) fn serve(p2p: &p2p_net::Node, chain: &str, served: Served) -> Result<
 
 /// Parameters of other nodes, with what only genesis can vouch for taken from there.
 struct RemoteParams {
-    provider: light::Provider,
+    /// Asked one after the other. They are the light client's: a small network has no further peers to bind to.
+    providers: Vec<Arc<light::Provider>>,
     genesis: ConsensusParams,
 }
 
 impl ParamsSource for RemoteParams {
     fn params(&self, height: i64) -> BoxFuture<'_, Result<ConsensusParams, ProviderError>> {
         Box::pin(async move {
-            let (answer, feedback) = self.provider.parameters(height).await?;
+            let mut failed = ProviderError::NotFound(height);
+            let mut found = None;
+            for provider in &self.providers {
+                match provider.parameters(height).await {
+                    Ok(answer) => {
+                        found = Some(answer);
+                        break;
+                    }
+                    Err(error) => failed = error,
+                }
+            }
+            let Some((answer, feedback)) = found else { return Err(failed) };
             let raw = answer.meta.as_ref().map_or(&[][..], |meta| meta.as_slice());
             match ConsensusParams::decode(raw) {
                 Ok(params) => {
@@ -170,8 +182,10 @@ pub(crate) async fn state_provider(pool: &ProviderPool, trusted: Trusted) -> Res
     let config = LightConfig::new(wire_cometbft::Duration::from_nanos(period));
     let mut last = String::new();
     for _ in 0..MAX_TRIES {
-        let primary = Arc::new(pool.provider());
-        let witnesses = (0..WITNESSES).map(|_| Arc::new(pool.provider()) as _).collect();
+        let providers: Vec<_> = (0..=WITNESSES).map(|_| Arc::new(pool.provider())).collect();
+        let mut each = providers.iter().cloned();
+        let Some(primary) = each.next() else { return Err("there are no providers".to_owned()) };
+        let witnesses = each.map(|provider| provider as _).collect();
         let client = LightClient::new(
             &trusted.chain_id,
             config,
@@ -183,7 +197,7 @@ pub(crate) async fn state_provider(pool: &ProviderPool, trusted: Trusted) -> Res
         );
         match client.await {
             Ok(client) => {
-                let params = RemoteParams { provider: pool.provider(), genesis: trusted.params.clone() };
+                let params = RemoteParams { providers, genesis: trusted.params.clone() };
                 return Ok(LightStateProvider {
                     client: Arc::new(client),
                     params: Arc::new(params),

@@ -20,6 +20,7 @@ use p2p_net::light::ProviderPool;
 use p2p_net::registry::Registered;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
 use wire_consensus::entity::Entity;
 use wire_consensus::genesis::Document;
 use wire_consensus::node::Roles;
@@ -27,13 +28,13 @@ use wire_consensus::node::Roles;
 use crate::addresses::OwnAddresses;
 use crate::chain::LocalChain;
 use crate::control::{Common, FullControl};
+use crate::engine::Opened;
 use crate::error::RunError;
+use crate::halt::Halted;
 use crate::light::Served;
 use crate::store::CommonStore;
-use crate::{engine, light, network, seed};
+use crate::{engine, events, halt, light, metrics, network, seed};
 
-/// Open files needed beside connections: stores, logs, sockets.
-const BASE_FILES: u64 = 256;
 /// Longest wait for parts of the node to end.
 const STOP_DEADLINE: Duration = Duration::from_secs(10);
 /// Name of the control socket in the data directory.
@@ -50,6 +51,9 @@ pub struct Options {
     pub tee: rt_tee::VerifyOptions,
     /// Version of this software.
     pub version: String,
+    /// Sign votes whenever the network elects this node's key, also if it is not configured as a validator: for nodes of
+    /// tests, which register by themselves.
+    pub votes: bool,
 }
 
 impl Options {
@@ -93,6 +97,8 @@ struct Full {
     chain: Arc<LocalChain>,
     registration: Registration,
     upgrades: apps_governance::upgrade::Upgrades,
+    /// Ends once a planned halt was dealt with.
+    halted: tokio::sync::Mutex<AbortOnDropHandle<Halted>>,
 }
 
 /// A running node.
@@ -120,17 +126,6 @@ struct Basis {
 fn now_unix() -> i64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
-}
-
-/// Files that the configured connections and stores can need at once.
-fn required_files(config: &Config) -> u64 {
-    let consensus = &config.consensus.p2p;
-    let peers = [
-        consensus.max_num_inbound_peers,
-        consensus.max_num_outbound_peers,
-        config.p2p.connection_manager.max_num_peers,
-    ];
-    peers.iter().map(|n| n.unsigned_abs()).fold(BASE_FILES, u64::saturating_add)
 }
 
 /// Sets up logging as configured; call once per process, before [`Node::start`].
@@ -179,7 +174,7 @@ impl Basis {
             }
             tracing::warn!(module = "oasis-node", "running with elevated privileges");
         }
-        let files = limits::raise_open_files(required_files(&config), config.common.debug.rlimit)?;
+        let files = limits::raise_open_files(config.required_files(), config.common.debug.rlimit)?;
         if files < limits::RECOMMENDED_FILES {
             tracing::warn!(
                 module = "oasis-node",
@@ -260,6 +255,15 @@ impl Node {
             Mode::Archive => return Err(RunError::Mode("archive")),
             _ => {
                 let full = Full::start(&basis, common, &mut tasks, &stop).await?;
+                let watched = metrics::Watched {
+                    chain: full.chain.clone(),
+                    p2p: full.p2p.clone(),
+                    registration: full.registration.clone(),
+                    chain_id: basis.doc.comet_chain_id(),
+                    data_dir: basis.data_dir.clone(),
+                };
+                let debug = basis.options.dont_blame_oasis;
+                metrics::start(&basis.config, debug, watched, &mut tasks, &stop).await?;
                 tracing::info!(module = "oasis-node", "initialization complete: ready to serve");
                 Parts::Full(full)
             }
@@ -324,14 +328,7 @@ impl Node {
                 self.stop.cancelled().await;
                 Ended::Requested
             }
-            Parts::Full(full) => tokio::select! {
-                reason = full.engine.stopped() => match reason {
-                    StopReason::Requested => Ended::Requested,
-                    StopReason::Halted { .. } => Ended::Halted(reason.to_string()),
-                    StopReason::Failed(reason) => Ended::Failed(reason),
-                },
-                () = self.stop.cancelled() => Ended::Requested,
-            },
+            Parts::Full(full) => full.ended(&self.stop).await,
         };
         self.stop.cancel();
         let drain = async {
@@ -358,7 +355,12 @@ impl Full {
         let Basis { config, options, identity, doc, text, data_dir, .. } = basis;
         let store = CommonStore::open(data_dir)?;
         let folder = data_dir.join("consensus");
-        let (mut setup, queries, upgrades) = engine::setup(config, options, identity, doc, text, &folder, &store)?;
+        let opened = engine::setup(config, options, identity, doc, text, &folder, &store)?;
+        let Opened { mut setup, queries, upgrades, halted } = opened;
+        tasks.spawn(events::watch_pruning(queries.clone(), stop.child_token()));
+        if config.consensus.p2p.disable_peer_exchange {
+            events::peer_exchange_disabled();
+        }
         let settings = network::p2p(config, data_dir, &options.agent(), options.dont_blame_oasis)?;
         let p2p = p2p_net::Node::start(settings, network::keypair(&identity.p2p), stop.child_token())
             .await
@@ -377,6 +379,7 @@ impl Full {
                 provider: Arc::new(provider),
                 config: StateSyncConfig::new(folder.join("data/snapshot")),
             });
+            tasks.spawn(events::watch_state_sync(queries.clone(), stop.child_token()));
         }
         let engine = Engine::start(setup, stop.child_token()).await?;
         let served = Served { engine: engine.clone(), queries: queries.clone() };
@@ -384,41 +387,73 @@ impl Full {
         let chain = Arc::new(LocalChain::new(queries.clone(), engine.clone(), stop.child_token()));
         tasks.spawn(follow_registry(chain.clone(), p2p.clone(), chain_name, stop.child_token()));
         let addresses = own_addresses(basis, &p2p);
-        let registration = start_workers(basis, &chain, addresses.clone(), store.clone(), tasks, stop);
-        let full = Self { engine, p2p, chain, registration, upgrades };
-        listen(&basis.socket(), full.router(common, store, &addresses, stop), tasks, stop)?;
+        let (registration, submission) = start_workers(basis, &chain, addresses.clone(), store.clone(), tasks, stop);
+        let common_store = store;
+        let control = FullControl {
+            common,
+            p2p: p2p.clone(),
+            registration: registration.clone(),
+            upgrades: upgrades.clone(),
+            store: common_store,
+            synced: chain.synced(),
+            submission,
+        };
+        let backend = backend(control, &chain, &addresses, stop);
+        let pause = config.consensus.upgrade_stop_delay.0;
+        let seed = node_workers::backoff::seed_of(&identity.node.public());
+        let halted = tokio::spawn(halt::wait(halted, backend.clone(), data_dir.clone(), pause, seed));
+        let halted = AbortOnDropHandle::new(halted);
+        let full = Self { engine, p2p, chain, registration, upgrades, halted: tokio::sync::Mutex::new(halted) };
+        listen(&basis.socket(), node_rpc::router(backend), tasks, stop)?;
         Ok(full)
     }
 }
 
 impl Full {
-    /// The services on the control socket.
-    fn router(
-        &self,
-        common: Common,
-        store: CommonStore,
-        addresses: &OwnAddresses,
-        stop: &CancellationToken,
-    ) -> base_grpc::Router {
-        let keys = node_rpc::NodeKeys {
-            consensus: common.identity.consensus.public().into(),
-            p2p: common.identity.p2p.public().into(),
-            addresses: addresses.find().into_iter().collect(),
-        };
-        let control = FullControl {
-            common,
-            p2p: self.p2p.clone(),
-            registration: self.registration.clone(),
-            upgrades: self.upgrades.clone(),
-            store,
-            synced: self.chain.synced(),
-        };
-        let (queries, engine) = (self.chain.queries().clone(), self.engine.clone());
-        let mut backend =
-            node_rpc::Backend::new(queries, Arc::new(engine.clone()), Arc::new(control), keys, stop.child_token());
-        backend.rounds = Some(Box::new(move || engine.round_state()));
-        node_rpc::router(Arc::new(backend))
+    /// Waits until the node has to end. A planned halt ends it only after what belongs to the halt is done.
+    async fn ended(&self, stop: &CancellationToken) -> Ended {
+        let mut halted = self.halted.lock().await;
+        tokio::select! {
+            reason = self.engine.stopped() => match reason {
+                StopReason::Requested => return Ended::Requested,
+                StopReason::Failed(reason) => return Ended::Failed(reason),
+                StopReason::Halted { .. } => {}
+            },
+            ended = &mut *halted => return Ended::Halted(halt_reason(ended)),
+            () = stop.cancelled() => return Ended::Requested,
+        }
+        tokio::select! {
+            ended = &mut *halted => Ended::Halted(halt_reason(ended)),
+            () = stop.cancelled() => Ended::Requested,
+        }
     }
+}
+
+fn halt_reason(ended: Result<Halted, tokio::task::JoinError>) -> String {
+    ended.map_or_else(
+        |error| error.to_string(),
+        |halted| format!("{} after height {} (epoch {})", halted.reason, halted.height, halted.epoch),
+    )
+}
+
+/// What the services on the control socket stand on.
+fn backend(
+    control: FullControl,
+    chain: &LocalChain,
+    addresses: &OwnAddresses,
+    stop: &CancellationToken,
+) -> Arc<node_rpc::Backend> {
+    let identity = &control.common.identity;
+    let keys = node_rpc::NodeKeys {
+        consensus: identity.consensus.public().into(),
+        p2p: identity.p2p.public().into(),
+        addresses: addresses.find().into_iter().collect(),
+    };
+    let (queries, engine) = (chain.queries().clone(), chain.engine().clone());
+    let mut backend =
+        node_rpc::Backend::new(queries, Arc::new(engine.clone()), Arc::new(control), keys, stop.child_token());
+    backend.rounds = Some(Box::new(move || engine.round_state()));
+    Arc::new(backend)
 }
 
 /// Serves on the control socket.
@@ -470,7 +505,7 @@ fn start_workers(
     store: CommonStore,
     tasks: &mut JoinSet<()>,
     stop: &CancellationToken,
-) -> Registration {
+) -> (Registration, Arc<Submission>) {
     let Basis { config, options, identity, .. } = basis;
     let submission = &config.consensus.submission;
     let submission = Arc::new(Submission::new(chain.clone(), submission.gas_price, submission.max_fee));
@@ -495,7 +530,7 @@ fn start_workers(
     }
     if basis.entity.is_some() {
         let (node, vrf, stop) = (identity.node.clone(), identity.vrf.clone(), stop.child_token());
-        tasks.spawn(node_workers::beacon::run(submission, node, vrf, stop));
+        tasks.spawn(node_workers::beacon::run(submission.clone(), node, vrf, stop));
     }
     let (running, all) = (registration.clone(), stop.clone());
     tasks.spawn(async move {
@@ -504,7 +539,7 @@ fn start_workers(
             all.cancel();
         }
     });
-    registration
+    (registration, submission)
 }
 
 /// Tells the runtime layer's network who is registered, whenever an epoch begins.

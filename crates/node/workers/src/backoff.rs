@@ -14,15 +14,16 @@ pub fn seed_of(key: &[u8; 32]) -> u64 {
 
 /// Numbers by chance, the same for the same seed.
 #[derive(Debug, Clone)]
-pub(crate) struct Chance(u64);
+pub struct Chance(u64);
 
 impl Chance {
-    pub(crate) fn new(seed: u64) -> Self {
+    /// Numbers that follow from a seed.
+    pub fn new(seed: u64) -> Self {
         Self(seed)
     }
 
     /// The next number, of 31 bits.
-    pub(crate) fn draw(&mut self) -> u64 {
+    pub fn draw(&mut self) -> u64 {
         self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         self.0 >> 33
     }

@@ -167,3 +167,112 @@ fn nothing_is_done_while_the_node_runs() {
     drop(socket);
     assert_eq!(run("inspect"), format!("{:?}", ExitCode::SUCCESS));
 }
+
+/// A node's whole consensus folder, made by applying a recorded chain, and the height that it ends at.
+fn whole_node(dir: &Path, more: &str) -> (Node, i64) {
+    let chain = dev_testkit::chains::Chain::open(&dev_testkit::paths::vectors_dir().join("chains/runtime-runtime"));
+    let genesis = chain.dir().join("genesis.json");
+    let text = format!("common:\n  data_dir: {}\ngenesis:\n  file: {}\n{more}", dir.display(), genesis.display());
+    let node = Node::of(Config::from_text("test", &text, &|_| None).unwrap()).unwrap();
+    let last = apply(&node, &chain);
+    (node, last)
+}
+
+/// Starts engine and application over the node's folders and applies what they do not have of the chain.
+fn apply(node: &Node, chain: &dev_testkit::chains::Chain) -> i64 {
+    use comet_chain::app::ValidatorUpdate;
+    use wire_cometbft::{Message as _, block, limits::BLOCK_PART_BYTES, part_set::PartSet};
+    use wire_consensus::genesis::comet;
+
+    let text = String::from_utf8(chain.genesis().unwrap()).unwrap();
+    let doc = Document::from_json(&text).unwrap();
+    let local = apps_core::LocalConfig {
+        allow_debug: true,
+        allow_test_keys: true,
+        tee: rt_tee::VerifyOptions::mock(),
+        ..apps_core::LocalConfig::default()
+    };
+    let app = node_app::EngineApp::open_dir(
+        &node.consensus_dir().join(STATE),
+        node_app::EngineConfig {
+            doc: Arc::new(doc.clone()),
+            node: node_app::NodeOptions { local, upgrades: None },
+            consensus_key: None,
+            prune: node_app::PruneConfig::default(),
+            checkpointer: None,
+            save_upgrades: None,
+        },
+    );
+    let app: comet_store::SharedApp = Arc::new(parking_lot::Mutex::new(Box::new(app.unwrap())));
+    let (blocks, stored) = comet_store::open(&node.consensus_dir().join(STORES), &doc.comet_chain_id()).unwrap();
+    let (txs, evidence) = (Arc::new(comet_store::NoTxs), Arc::new(comet_store::NoEvidence));
+    let executor = comet_store::Executor::new(Arc::clone(&blocks), stored, app, txs, evidence);
+    let genesis = comet_store::Genesis {
+        chain_id: doc.comet_chain_id(),
+        initial_height: doc.height,
+        time: doc.time.0,
+        params: comet::consensus_params(&doc, true).unwrap(),
+        validators: comet::validators(&doc)
+            .unwrap()
+            .into_iter()
+            .map(|v| ValidatorUpdate { pub_key: *v.pub_key.as_bytes(), power: v.power })
+            .collect(),
+        app_state: text.into_bytes(),
+    };
+    let mut state = comet_store::handshake(&executor, &genesis).unwrap();
+    for recorded in chain.blocks().unwrap() {
+        let block = block::Block::decode_checked(&recorded.block).unwrap();
+        if block.header.height <= state.last_block_height {
+            continue;
+        }
+        let parts = PartSet::from_bytes(&recorded.block, BLOCK_PART_BYTES);
+        let seen = block::Commit::decode(&recorded.seen_commit).unwrap();
+        blocks.save(&block, &parts, &seen, comet_store::Durability::Deferred).unwrap();
+        state = executor.apply(&state, &block, &block.id().unwrap()).unwrap();
+    }
+    state.last_block_height
+}
+
+/// Bytes of all files below a folder.
+fn bytes_below(dir: &Path) -> u64 {
+    let sizes = std::fs::read_dir(dir).unwrap().map(|entry| {
+        let entry = entry.unwrap();
+        if entry.path().is_dir() { bytes_below(&entry.path()) } else { entry.metadata().unwrap().len() }
+    });
+    sizes.sum()
+}
+
+#[test]
+fn a_whole_node_is_pruned_and_compacted_and_goes_on() {
+    let dir = tempfile::tempdir().unwrap();
+    let prune = "consensus:\n  prune:\n    strategy: keep_n\n    num_kept: 5\n";
+    let (node, last) = whole_node(dir.path(), prune);
+    let at = |node: &Node, pointer: &str| node.status().pointer(pointer).unwrap().clone();
+    let (state, history) = ("/consensus/state_db", "/consensus/block_history");
+    let height = last.unsigned_abs();
+    assert_eq!(at(&node, state), super::status(true, height, 1));
+    assert_eq!(at(&node, history), super::status(true, height, 1));
+    node.check("consensus").unwrap();
+    let used = || node.consensus_state().unwrap().store_stats().unwrap().used_bytes;
+    let (used_before, disk_before) = (used(), bytes_below(&node.consensus_dir()));
+
+    node.prune().unwrap();
+    let used_pruned = used();
+    assert_eq!(at(&node, state), super::status(true, height, height - 5));
+    assert_eq!(at(&node, history), super::status(true, height, height - 5));
+    node.check("consensus").unwrap();
+    node.compact().unwrap();
+    let (used_after, disk_after) = (used(), bytes_below(&node.consensus_dir()));
+    println!(
+        "state in use: {used_before} bytes, pruned {used_pruned}, compacted {used_after}; \
+         consensus folder: {disk_before} bytes, then {disk_after}"
+    );
+    assert!(used_pruned < used_before / 2 && disk_after < disk_before);
+    node.check("consensus").unwrap();
+
+    // Nothing more to do the second time, and the node starts from what is left.
+    node.prune().unwrap();
+    assert_eq!(at(&node, history), super::status(true, height, height - 5));
+    let chain = dev_testkit::chains::Chain::open(&dev_testkit::paths::vectors_dir().join("chains/runtime-runtime"));
+    assert_eq!(apply(&node, &chain), last);
+}

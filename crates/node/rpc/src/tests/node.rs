@@ -73,6 +73,45 @@ async fn the_node_is_asked_and_waited_for() {
     served.end().await;
 }
 
+#[tokio::test]
+async fn test_networks_are_moved_and_waited_for() {
+    const DEBUG: &str = "oasis-core.DebugController";
+    let served = served("debond", 0).await;
+    let client = served.client.clone();
+    let waiting = {
+        let client = client.clone();
+        tokio::spawn(async move { client.call::<_, ()>(DEBUG, "WaitNodesRegistered", &Cbor(1i64)).await })
+    };
+    tokio::time::sleep(Duration::from_millis(20)).await;
+    assert!(!waiting.is_finished(), "there is no block yet");
+    served.apply(0..5);
+    timeout(Duration::from_secs(10), waiting).await.unwrap().unwrap().unwrap();
+    let more = client.call::<_, ()>(DEBUG, "WaitNodesRegistered", &Cbor(1000i64));
+    assert!(timeout(Duration::from_millis(100), more).await.is_err(), "so many nodes are not there");
+    client.call::<_, ()>(DEBUG, "SetEpoch", &Cbor(0u64)).await.unwrap();
+    let later = client.call::<_, ()>(DEBUG, "SetEpoch", &Cbor(1u64 << 40));
+    assert!(timeout(Duration::from_millis(100), later).await.is_err(), "that epoch does not come");
+    assert_eq!(*served.control.asked.lock(), ["epoch 0", "epoch 1099511627776"]);
+    served.end().await;
+}
+
+#[test]
+fn the_status_as_json() {
+    use base_codec::Raw;
+    use base_codec::json::ToJson as _;
+    let mut status = Status { mode: "compute".to_owned(), ..Status::default() };
+    // {"a": [1, -2, true, null], "b": h'0102'}
+    let raw = [0xa2, 0x61, b'a', 0x84, 0x01, 0x21, 0xf5, 0xf6, 0x61, b'b', 0x42, 1, 2].to_vec();
+    status.runtimes.insert(base_prims::Namespace::ZERO, Raw(raw));
+    let json = status.to_json();
+    let runtime = &json["runtimes"]["00".repeat(32)];
+    assert_eq!(runtime.to_string(), r#"{"a":[1,-2,true,null],"b":"AQI="}"#);
+    assert!(json.get("keymanager").is_none() && json.get("seed").is_none());
+    // A damaged item is shown as nothing, never as a failure.
+    status.keymanager = Raw(vec![0xff]);
+    assert!(status.to_json()["keymanager"].is_null());
+}
+
 struct Seed;
 
 impl Control for Seed {
