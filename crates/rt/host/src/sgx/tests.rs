@@ -1,0 +1,226 @@
+//! What is started, and attestation against a simulated daemon, a stand-in of Intel's service and a scripted runtime.
+
+use std::{collections::BTreeMap, ffi::OsString};
+
+use base_codec::cbor;
+use base_kv::Memory;
+use base_prims::{Namespace, PublicKey, Version};
+use rt_bundle::{Binary, Wrap};
+use rt_tee::SgxAttestation;
+use tokio::{io::AsyncReadExt as _, io::AsyncWriteExt as _, net::UnixStream};
+use wire_consensus::signed::Signature;
+use wire_runtime::{
+    Body, Empty, Message, PROTOCOL_VERSION,
+    bundle::{ComponentId, Sgx as SgxManifest, TeeKind},
+    frame::{self, FrameReader},
+    runtime::{Features, InfoResponse, RakQuoteResponse, RakReportResponse},
+};
+
+use super::*;
+use crate::{
+    aesm::tests::{daemon, dcap},
+    api::{ComponentConfig, NoHandler},
+    attest::{Endorser, NoPolicies},
+    pcs::tests::{SGX_NOW, quote_service, service},
+};
+
+struct Signs;
+
+impl Endorser for Signs {
+    fn endorse(&self, _: &CapabilityTee) -> Option<Signature> {
+        Some(Signature::default())
+    }
+}
+
+fn attester(base: &str) -> Attester {
+    Attester {
+        quotes: quote_service(base, SGX_NOW, Arc::new(Memory::default())),
+        policies: Arc::new(NoPolicies),
+        endorser: Some(Arc::new(Signs)),
+    }
+}
+
+/// A component with an enclave, whose files lie in a folder.
+fn config(dir: &Path, signed: bool) -> ComponentConfig {
+    std::fs::write(dir.join("runtime.elf"), b"\x7fELF rest").expect("written");
+    let wrap = Wrap {
+        runtime_id: Namespace::default(),
+        name: "test".into(),
+        version: Some(Version::new(1, 0, 0)),
+        binary: Binary::Elf(dir.join("runtime.elf")),
+    };
+    let bundle = Arc::new(wrap.to_exploded().expect("an ELF file"));
+    let mut config = ComponentConfig::new(bundle, ComponentId::Ronl, Arc::new(NoHandler)).expect("a component");
+    std::fs::write(dir.join("runtime.sgxs"), b"ECREATE\0 image").expect("written");
+    let signature = if signed { "runtime.sig" } else { "" };
+    config.component.sgx = Some(SgxManifest { executable: "runtime.sgxs".into(), signature: signature.into() });
+    config.tee = TeeKind::SGX;
+    config
+}
+
+fn sgx(mock: bool, loader: Option<&str>) -> Sgx {
+    let loader = loader.map(PathBuf::from);
+    let isolation = Isolation::Sandbox("/usr/bin/bwrap".into());
+    Sgx::new(loader, isolation, mock, attester("http://127.0.0.1:9"), HostInfo::default())
+}
+
+#[test]
+fn arguments_are_those_of_the_reference() {
+    let words: Vec<OsString> =
+        loader_arguments(Path::new("/host.sock"), Path::new("/runtime.sig"), Path::new("/runtime"), true);
+    let expected =
+        ["--host-socket", "/host.sock", "--type", "sgxs", "--signature", "/runtime.sig", "/runtime", "--allow-network"];
+    assert_eq!(words, expected.map(OsString::from));
+}
+
+#[tokio::test]
+async fn what_is_missing_is_told() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let text = |r: Result<SandboxSpec, HostError>| r.map(drop).expect_err("refused").to_string();
+    let no_loader = sgx(false, None).provision(config(dir.path(), true)).map(drop);
+    assert!(no_loader.expect_err("refused").to_string().contains("runtime.sgx.loader"));
+    let (socket, folder) = (Path::new("/tmp/x/host.sock"), Path::new("/tmp/x"));
+    let with_loader = sgx(false, Some("/loader"));
+    assert!(text(with_loader.spec(&config(dir.path(), false), socket, folder)).contains("SIGSTRUCT not available"));
+    assert!(text(with_loader.spec(&config(dir.path(), true), socket, folder)).contains("runtime.sig"));
+    std::fs::write(dir.path().join("runtime.sig"), [0; 1808]).expect("written");
+    assert!(text(with_loader.spec(&config(dir.path(), true), socket, folder)).contains("failed to validate SIGSTRUCT"));
+    let mut plain = config(dir.path(), true);
+    plain.component.sgx = None;
+    assert!(text(with_loader.spec(&plain, socket, folder)).contains("not available in bundle"));
+    let none = Sgx { devices: vec!["/nowhere/sgx".into(), dir.path().into()], ..with_loader };
+    let error = none.device().expect_err("no device").to_string();
+    assert!(error.contains("no SGX device was found") && error.contains("hardware.md"), "{error}");
+    let null = Sgx { devices: vec!["/dev/null".into()], ..none };
+    assert_eq!(null.device(), Ok(Path::new("/dev/null")));
+}
+
+#[tokio::test]
+async fn mock_enclaves_claim_the_measurement_of_the_image() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let spec = sgx(true, None).spec(&config(dir.path(), false), Path::new("/s"), Path::new("/")).expect("a process");
+    assert_eq!(spec.path, dir.path().join("runtime.elf"));
+    let expected = hex::encode(Sha256::digest(b"ECREATE\0 image"));
+    assert_eq!(spec.env.get(ENV_MOCK_MRENCLAVE), Some(&OsString::from(expected)));
+    assert!(spec.data.is_empty() && spec.bind_dev.is_empty());
+}
+
+/// A runtime in an enclave: answers the steps of attestation, and remembers them.
+async fn runtime(mut stream: UnixStream, report: Vec<u8>) -> Vec<String> {
+    let mut frames = FrameReader::new(frame::MAX_FRAME_BYTES);
+    let (mut buffer, mut steps) = (vec![0; 64 << 10], Vec::new());
+    while let Ok(count) = stream.read(&mut buffer).await {
+        if count == 0 {
+            break;
+        }
+        frames.push(&buffer[..count]);
+        while let Some(bytes) = frames.next_frame().expect("a frame") {
+            let message = frame::decode(bytes).expect("a message");
+            steps.push(message.body.name().to_owned());
+            let answer = match message.body {
+                Body::RuntimeInfoRequest(_) => Body::RuntimeInfoResponse(InfoResponse {
+                    protocol_version: PROTOCOL_VERSION,
+                    runtime_version: Version::new(1, 0, 0),
+                    features: Some(Features { endorsed_capability_tee: true, ..Features::default() }),
+                }),
+                Body::RuntimeCapabilityTEERakInitRequest(_) => Body::RuntimeCapabilityTEERakInitResponse(Empty {}),
+                Body::RuntimeCapabilityTEERakReportRequest(_) => {
+                    Body::RuntimeCapabilityTEERakReportResponse(Box::new(RakReportResponse {
+                        rak_pub: PublicKey::new([7; 32]),
+                        rek_pub: None,
+                        report: Some(report.clone().into()),
+                        nonce: "nonce".into(),
+                    }))
+                }
+                Body::RuntimeCapabilityTEERakQuoteRequest(_) => {
+                    Body::RuntimeCapabilityTEERakQuoteResponse(RakQuoteResponse { height: 42, ..Default::default() })
+                }
+                Body::RuntimeCapabilityTEEUpdateEndorsementRequest(request) => {
+                    assert_eq!(request.ect.capability_tee.rak, PublicKey::new([7; 32]));
+                    Body::RuntimeCapabilityTEEUpdateEndorsementResponse(Empty {})
+                }
+                _ => Body::Error(wire_runtime::Error::method_not_supported()),
+            };
+            let out = frame::encode(&Message::response(message.id, answer), frame::MAX_FRAME_BYTES).expect("fits");
+            stream.write_all(&out).await.expect("the host reads");
+        }
+    }
+    steps
+}
+
+async fn attest(
+    attester: &Attester,
+    source: QuoteSource,
+    report: Vec<u8>,
+) -> (Result<Arc<CapabilityTee>, HostError>, Vec<String>) {
+    let dir = tempfile::tempdir().expect("a folder");
+    let config = config(dir.path(), true);
+    let (ours, theirs) = UnixStream::pair().expect("a pair");
+    let runtime = tokio::spawn(runtime(theirs, report));
+    let (reader, writer) = ours.into_split();
+    let connection = Connection::new(reader, writer, Namespace::default(), Arc::new(NoHandler));
+    connection.init(&HostInfo::default(), BTreeMap::new()).await.expect("handshake");
+    let outcome = attester.attest(&source, &config, &connection).await;
+    connection.shut_down().await;
+    drop(connection);
+    (outcome, runtime.await.expect("no panic"))
+}
+
+#[tokio::test]
+async fn attests_with_the_daemon_and_collateral() {
+    let Some((server, _)) = service(false).await else { return };
+    let path = dev_testkit::paths::published("oasis-core/go/common/sgx/pcs/testdata/quote_v3_ecdsa_p256_pck_chain.bin");
+    let Some(path) = path else { return };
+    let quote = dev_testkit::read(&path).expect("readable");
+    let made = quote.clone();
+    let daemon = daemon(move |request| {
+        let made = made.clone();
+        dcap(request, move |report| {
+            assert_eq!(report, b"the report");
+            made.clone()
+        })
+    });
+    let source = QuoteSource::Aesm(aesm::Client::new(&daemon.path));
+    let (capability, steps) = attest(&attester(&server.url), source, b"the report".to_vec()).await;
+    let capability = capability.expect("attests");
+    assert_eq!(
+        steps,
+        [
+            "RuntimeInfoRequest",
+            "RuntimeCapabilityTEERakInitRequest",
+            "RuntimeCapabilityTEERakReportRequest",
+            "RuntimeCapabilityTEERakQuoteRequest",
+            "RuntimeCapabilityTEEUpdateEndorsementRequest",
+        ]
+    );
+    let attestation: SgxAttestation =
+        cbor::from_slice(capability.attestation.as_ref().expect("there")).expect("decodes");
+    assert_eq!((attestation.v, attestation.height), (1, 42));
+    let bundle = attestation.quote.pcs.expect("a DCAP quote");
+    assert_eq!(bundle.quote.map(Vec::from), Some(quote));
+}
+
+#[tokio::test]
+async fn errors_name_the_step() {
+    let refusing = daemon(|_| crate::aesm::proto::Response {
+        key_count: Some(crate::aesm::proto::GetSupportedAttKeyIdNumResponse { error_code: 30, att_key_id_num: None }),
+        ..Default::default()
+    });
+    let source = QuoteSource::Aesm(aesm::Client::new(&refusing.path));
+    let (outcome, _) = attest(&attester("http://127.0.0.1:9"), source, Vec::new()).await;
+    let error = outcome.expect_err("refused").to_string();
+    assert!(
+        error.starts_with("failed to initialize TEE: error while getting quote info from AESMD: aesm: ")
+            && error.contains("error 30"),
+        "{error}"
+    );
+    // A machine without collateral.
+    let (outcome, steps) = attest(&attester("http://127.0.0.1:9"), QuoteSource::Report, vec![1; 10]).await;
+    let error = outcome.expect_err("no quote").to_string();
+    assert!(error.contains("failed to parse quote"), "{error}");
+    assert!(!steps.iter().any(|step| step.contains("RakInit")), "machines get no target");
+    // A mock enclave's report becomes a quote, whose collateral is asked for.
+    let (outcome, _) = attest(&attester("http://127.0.0.1:9"), QuoteSource::Mock, vec![0; 384]).await;
+    let error = outcome.expect_err("no collateral").to_string();
+    assert!(error.contains("failed to fetch any valid TCB bundles") || error.contains("PCK"), "{error}");
+}
