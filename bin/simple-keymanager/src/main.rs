@@ -1,0 +1,5 @@
+//! The key manager ParaTime, version 0.0.0.
+
+fn main() -> std::process::ExitCode {
+    simple_keymanager::main_with_version(base_prims::Version::new(0, 0, 0))
+}
