@@ -193,7 +193,7 @@ impl Page<'_> {
         self.line(format_args!(""));
     }
 
-    fn from_here(&mut self, title: &str, lines: Vec<Line>) {
+    fn outgoing(&mut self, title: &str, lines: Vec<Line>) {
         if lines.is_empty() {
             return;
         }
@@ -203,7 +203,7 @@ impl Page<'_> {
         self.list("To:", lines);
     }
 
-    fn to_here(&mut self, title: &str, pool: &SharePool, lines: Vec<Line>) {
+    fn incoming(&mut self, title: &str, pool: &SharePool, lines: Vec<Line>) {
         if lines.is_empty() {
             return;
         }
@@ -313,8 +313,8 @@ fn text(
     let (total, available) = (page.tokens(&total), page.tokens(&account.general.balance));
     page.line(format_args!("  Total: {total}"));
     page.line(format_args!("  Available: {available}\n"));
-    page.from_here("Active", outgoing);
-    page.from_here("Debonding", debonding);
+    page.outgoing("Active", outgoing);
+    page.outgoing("Debonding", debonding);
     page.allowances(&account.general.allowances);
 
     let escrow = &account.escrow;
@@ -324,14 +324,14 @@ fn text(
         shares: delegation.shares.clone(),
         end: None,
     });
-    page.to_here("Active", &escrow.active, incoming.collect());
+    page.incoming("Active", &escrow.active, incoming.collect());
     let incoming = many(&delegations.incoming_debonding).map(|(from, delegation)| Line {
         address: from,
         amount: worth(&escrow.debonding, &delegation.shares),
         shares: delegation.shares.clone(),
         end: Some(delegation.debond_end_time),
     });
-    page.to_here("Debonding", &escrow.debonding, incoming.collect());
+    page.incoming("Debonding", &escrow.debonding, incoming.collect());
 
     page.schedule(&escrow.commission_schedule);
     page.claims(&escrow.stake_accumulator);
