@@ -150,6 +150,7 @@ const METHODS: [(&str, &str); 12] = [
         "NodeController",
         "RequestShutdown WaitSync WaitReady IsSynced IsReady UpgradeBinary CancelUpgrade GetStatus AddBundle",
     ),
+    ("DebugController", "SetEpoch WaitNodesRegistered"),
     (
         "Consensus",
         "SubmitTx SubmitTxNoWait SubmitTxWithProof StateToGenesis EstimateGas MinGasPrice GetBlock GetBlockResults \

@@ -508,7 +508,7 @@ fn a_restarted_node_stands_by_its_record() {
     let Effect::Record { record, .. } = &saving[0] else { panic!("{saving:?}") };
     let bytes = base_codec::cbor::to_vec(&**record);
     // The form on disk.
-    assert_eq!(Hash::of(&[&bytes]).to_string(), "PIN");
+    assert_eq!(Hash::of(&[&bytes]).to_string(), "b7d5aae356be8a269e00d23de3a194681fcdbdde17a24bb8a50185bb02affcb8");
     let record: Record = base_codec::cbor::from_slice(&bytes).unwrap();
 
     let restart = |record: &Record| {
