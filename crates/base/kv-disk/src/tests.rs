@@ -47,6 +47,20 @@ fn keeps_its_contents_and_gives_space_back() {
 }
 
 #[test]
+fn its_size_does_not_depend_on_what_keys_look_like() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    let mut batch = Batch::new();
+    // Neither text nor with a zero byte, which is how names of databases within the file look.
+    for n in 1..=255u8 {
+        batch.put(&[0xff, 0xfe, n], &[7; 3_000]);
+    }
+    store.write(&batch, Durability::Synced).unwrap();
+    let used = store.stats().unwrap().used_bytes;
+    assert!((255 * 3_000..4 * 255 * 3_000).contains(&used), "{used}");
+}
+
+#[test]
 fn says_when_it_is_full_and_goes_on() {
     let dir = tempfile::tempdir().unwrap();
     let store = Disk::open(dir.path(), Options { max_bytes: 1 << 20, ..Options::default() }).unwrap();
