@@ -166,6 +166,8 @@ impl Drop for TestHost {
 
 /// How long a replay waits for a request that the recorded runtime made before it goes on without it.
 const REQUEST_WAIT: Duration = Duration::from_millis(300);
+/// How long a replay waits for what a request of the host leads to.
+const REACTION_WAIT: Duration = Duration::from_secs(2);
 /// How long a replay waits for an answer before it answers requests that the recorded runtime did not make then.
 const ANSWER_WAIT: Duration = Duration::from_millis(50);
 
@@ -213,8 +215,10 @@ pub fn replay(
         let Message { id, message_type, body } = frame::decode(&frame)?;
         match (from_host, message_type == MessageType::REQUEST) {
             (true, true) => {
+                let before = host.received();
                 let answer = host.send(body.clone()).map_err(crate::Error::other)?;
                 calls.insert(id, (body, answer));
+                wait_for_reaction(&host, before, REACTION_WAIT);
             }
             (false, true) => match wait_for(&inbox, &body) {
                 Some(sender) => {
@@ -227,11 +231,7 @@ pub fn replay(
                 if let Some(sender) = asked.remove(&id) {
                     let before = host.received();
                     drop(sender.try_send(body));
-                    // The runtime reacts to every answer, with another request or with an answer of its own.
-                    let begin = std::time::Instant::now();
-                    while host.received() == before && begin.elapsed() < REQUEST_WAIT {
-                        thread::sleep(Duration::from_millis(1));
-                    }
+                    wait_for_reaction(&host, before, REQUEST_WAIT);
                 }
             }
             (false, false) => {
@@ -247,6 +247,14 @@ pub fn replay(
         }
     }
     Ok(out)
+}
+
+/// The runtime reacts to everything, with a request or with an answer: until then, nothing else may happen.
+fn wait_for_reaction(host: &TestHost, before: usize, longest: Duration) {
+    let begin = std::time::Instant::now();
+    while host.received() == before && begin.elapsed() < longest {
+        thread::sleep(Duration::from_millis(1));
+    }
 }
 
 fn wait_for(inbox: &Mutex<Vec<Asked>>, body: &Body) -> Option<SyncSender<Body>> {
