@@ -3,6 +3,7 @@
 mod adr8;
 mod bodies;
 mod chains;
+mod mobilecoin;
 mod rhp;
 mod transactions;
 
@@ -25,7 +26,7 @@ trait Family: Sync {
     fn check_file(&self, path: &Path, counts: &mut Counts) -> Result<(), Difference>;
 }
 
-const FAMILIES: &[&dyn Family] = &[&chains::Chains, &rhp::Rhp, &transactions::Transactions];
+const FAMILIES: &[&dyn Family] = &[&chains::Chains, &mobilecoin::MobileCoin, &rhp::Rhp, &transactions::Transactions];
 
 /// Folders below `vectors/` that a family reads.
 pub(crate) fn folders() -> Vec<&'static str> {

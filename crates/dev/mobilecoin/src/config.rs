@@ -1,7 +1,7 @@
 //! Small text formats, node configuration, channels.
 
-use mc_config::{network, token, tokens, uri};
 use mc_attest::{channel, evidence, report_data};
+use mc_config::{network, token, tokens, uri};
 use serde_json::{Value, json};
 use wire_mobilecoin::Message as _;
 use wire_mobilecoin::archive::{block_path, merged_path};
@@ -104,8 +104,7 @@ fn session(case: &Case<'_>) -> Checked {
     let err = |e: channel::Error| e.to_string();
     let prologue = case.text("client_responder_id")?.as_bytes();
     let ephemeral = case.array::<32>("client_ephemeral_private")?;
-    let mut client =
-        channel::Initiator::new(channel::Pattern::Nx, prologue, None, Some(ephemeral)).map_err(err)?;
+    let mut client = channel::Initiator::new(channel::Pattern::Nx, prologue, None, Some(ephemeral)).map_err(err)?;
     case.expect("auth_request", client.start(&[]).map_err(err)?)?;
     let answer = case.hex("auth_response")?;
     let (mut channel, payload) = client.finish(&answer).map_err(err)?;
@@ -245,4 +244,3 @@ fn expect_uri(case: &Case<'_>, uri: &uri::Uri) -> Checked {
     }
     Ok(())
 }
-

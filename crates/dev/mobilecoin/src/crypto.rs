@@ -4,7 +4,7 @@ use mc_crypto::account::{Account, FOG_AUTHORITY_CONTEXT, burn_address, display, 
 use mc_crypto::amount::{Amount, AmountError, amount_shared_secret};
 use mc_crypto::range::Statement;
 use mc_crypto::{curve, ed25519, mlsag, onetime, range, schnorrkel};
-use wire_mobilecoin::address::{AccountKey, PrintableWrapper, Printable, PublicAddress};
+use wire_mobilecoin::address::{AccountKey, Printable, PrintableWrapper, PublicAddress};
 use wire_mobilecoin::tx::{MaskedAmount, MaskedAmountBody, RingMlsag, TxOut};
 use wire_mobilecoin::{FogHint, Message, Point, Scalar32};
 
@@ -70,8 +70,7 @@ fn onetime_keys(case: &Case<'_>) -> Checked {
     case.expect("shared_secret", onetime::shared_secret(account.view_private(), &public).map_err(err)?)?;
     case.expect("recovered_spend_public", onetime::recover(account.view_private(), &target, &public).map_err(err)?)?;
     let subaddress = account.subaddress(index);
-    let private =
-        onetime::onetime_private(account.view_private(), subaddress.spend_private(), &public).map_err(err)?;
+    let private = onetime::onetime_private(account.view_private(), subaddress.spend_private(), &public).map_err(err)?;
     case.expect("onetime_private", private)?;
     same("public one-time key", curve::public_key(&private), target)?;
     case.expect("key_image", onetime::key_image(&private))
@@ -206,8 +205,8 @@ fn create(case: &Case<'_>) -> Checked {
         "" => None,
         _ => Some(case.array("memo_plaintext")?),
     };
-    let made = onetime::create_tx_out(version, amount, &recipient, &secret, hint, memo.as_ref())
-        .map_err(|e| e.to_string())?;
+    let made =
+        onetime::create_tx_out(version, amount, &recipient, &secret, hint, memo.as_ref()).map_err(|e| e.to_string())?;
     let recorded: TxOut = case.message("tx_out_pb")?;
     same("output", &made, &recorded)?;
     case.expect("tx_out_pb", made.encode_to_vec())?;
@@ -223,8 +222,7 @@ fn create(case: &Case<'_>) -> Checked {
     if let (Some(plain), Some(encrypted)) = (memo, &made.e_memo) {
         same("memo", onetime::apply_memo_key(&shared, &encrypted.0), plain)?;
     }
-    let (seen, blinding) =
-        onetime::view_key_match(account.view_private(), &recorded).map_err(|e| e.to_string())?;
+    let (seen, blinding) = onetime::view_key_match(account.view_private(), &recorded).map_err(|e| e.to_string())?;
     same("amount seen", seen, amount)?;
     case.expect("blinding", blinding)?;
     let wrong = onetime::view_key_match(&case.fixed("wrong_view_private")?, &recorded);

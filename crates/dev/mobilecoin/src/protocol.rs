@@ -196,10 +196,15 @@ fn trace(case: &Case<'_>) -> Checked {
         let set = quorum_set(case, &value["quorum_set"])?;
         nodes.insert(number, Node::new(node(case, &value["node"])?, set, slot));
     }
-    let mut now = Duration::ZERO;
+    // All nodes wait at the same time, so that each counts its own waits.
+    let mut clocks: BTreeMap<u64, Duration> = BTreeMap::new();
     for (index, event) in case.list("events")?.iter().enumerate() {
         let place = |what: String| format!("event {index}: {what}");
-        let acting = to_number(&event["node"]).and_then(|n| nodes.get_mut(&n)).ok_or("no such node")?;
+        let number = to_number(&event["node"]).ok_or("no node")?;
+        let acting = nodes.get_mut(&number).ok_or("no such node")?;
+        let clock = clocks.entry(number).or_default();
+        *clock += Duration::from_millis(to_number(&event["wait_ms"]).unwrap_or(0));
+        let now = *clock;
         let ours = match event["type"].as_str() {
             Some("propose") => acting.propose(numbers(&event["values"])?, &Numbers, now),
             Some("deliver") => {
@@ -207,10 +212,7 @@ fn trace(case: &Case<'_>) -> Checked {
                 let msgs = list.iter().map(|value| msg(case, value)).collect::<Result<_, _>>()?;
                 acting.handle(msgs, &Numbers, now)
             }
-            Some("timeouts") => {
-                now += Duration::from_millis(to_number(&event["wait_ms"]).unwrap_or(0));
-                acting.timeouts(&Numbers, now)
-            }
+            Some("timeouts") => acting.timeouts(&Numbers, now),
             other => return Err(place(format!("unknown type {other:?}"))),
         };
         let recorded: Vec<Msg<u64>> = match &event["out"] {
@@ -255,4 +257,3 @@ fn tx_propose_aad(case: &Case<'_>) -> Checked {
     case.expect_text("origin_responder_id", &read.origin_node.responder_id.name)?;
     case.expect_text("relayed_by", &read.relayed_by.name)
 }
-

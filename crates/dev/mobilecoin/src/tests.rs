@@ -72,3 +72,102 @@ recorded_files! {
     archive: "archive/",
     ledger: "ledger/",
 }
+
+/// The decoded JSON of a recorded file.
+fn root(name: &str) -> Value {
+    serde_json::from_slice(&std::fs::read(recorded().join(name)).unwrap()).unwrap()
+}
+
+#[test]
+fn a_transaction_with_any_byte_changed_is_refused() {
+    use mc_tx::validate::{Context, validate};
+    use wire_mobilecoin::tx::{MembershipProof, Tx};
+
+    let root = root("transactions.json");
+    let cases = root["groups"]["valid"]["cases"].as_array().unwrap();
+    let mut refused = 0;
+    for case in [&cases[0], cases.last().unwrap()].map(|value| Case { value, root: &root }) {
+        let bytes = case.hex("tx_pb").unwrap();
+        let original: Tx = case.message("tx_pb").unwrap();
+        let proof: Vec<MembershipProof> = case.messages("root_proofs_pb").unwrap();
+        let proofs = vec![proof[0].clone(); case.number("root_proofs_count").unwrap() as usize];
+        let context = Context {
+            current_block_index: case.number("current_block_index").unwrap(),
+            block_version: case.number32("block_version").unwrap(),
+            root_proofs: &proofs,
+            minimum_fee: case.number("minimum_fee").unwrap(),
+        };
+        for at in (0..bytes.len()).step_by(211) {
+            let mut altered = bytes.clone();
+            altered[at] ^= 1 << (at % 8);
+            let accepted = <Tx as wire_mobilecoin::Message>::decode(altered.as_slice())
+                .is_ok_and(|tx| tx != original && validate(&tx, &context).is_ok());
+            assert!(!accepted, "{}: byte {at} was changed and nobody saw it", case.field("note"));
+            refused += 1;
+        }
+    }
+    assert!(refused > 80);
+}
+
+#[test]
+fn a_block_with_any_byte_changed_is_refused() {
+    use wire_mobilecoin::Message as _;
+    use wire_mobilecoin::block::{Block, BlockContents, BlockSignature};
+
+    let root = root("blocks.json");
+    let blocks = root["groups"]["chain"]["cases"][0]["blocks"].as_array().unwrap();
+    for value in &blocks[1..] {
+        let case = Case { value, root: &root };
+        let (block, contents): (Block, BlockContents) =
+            (case.message("block_pb").unwrap(), case.message("contents_pb").unwrap());
+        let signature: BlockSignature = case.message("signature_pb").unwrap();
+        let header = case.hex("block_pb").unwrap();
+        for at in 0..header.len() {
+            let mut altered = header.clone();
+            altered[at] ^= 1 << (at % 8);
+            let accepted = Block::decode(altered.as_slice()).is_ok_and(|b| {
+                b != block && b.computed_id() == b.id && mc_tx::form::verify_block_signature(&b, &signature)
+            });
+            assert!(!accepted, "header byte {at}");
+        }
+        let body = case.hex("contents_pb").unwrap();
+        for at in (0..body.len()).step_by(29) {
+            let mut altered = body.clone();
+            altered[at] ^= 1 << (at % 8);
+            let accepted = BlockContents::decode(altered.as_slice())
+                .is_ok_and(|c| c != contents && c.hash() == block.contents_hash);
+            assert!(!accepted, "contents byte {at}");
+        }
+    }
+}
+
+#[test]
+fn a_peer_message_with_any_byte_changed_is_refused() {
+    use wire_mobilecoin::peer::ConsensusMsg;
+
+    let root = root("consensus_msg.json");
+    for value in root["groups"]["message"]["cases"].as_array().unwrap() {
+        let case = Case { value, root: &root };
+        let bytes = case.hex("payload_cbor").unwrap();
+        let original = ConsensusMsg::from_cbor(&bytes).unwrap();
+        for at in (0..bytes.len()).step_by(3) {
+            let mut altered = bytes.clone();
+            altered[at] ^= 1 << (at % 8);
+            let accepted = ConsensusMsg::from_cbor(&altered).is_ok_and(|msg| {
+                let key = &msg.scp_msg.sender_id.public_key;
+                msg != original && mc_crypto::ed25519::verify(key, &msg.signed_digest(), &msg.signature)
+            });
+            assert!(!accepted, "byte {at}");
+        }
+    }
+}
+
+#[test]
+fn altered_expectations_are_seen() {
+    let mut root = root("curve.json");
+    let value = &mut root["groups"]["commitment"]["cases"][0]["commitment"];
+    *value = Value::String(value.as_str().unwrap().replace(['0', '1'], "2"));
+    assert!(check_value(&root, &mut Counts::default()).is_err());
+    root["groups"] = serde_json::json!({"unheard-of": {"cases": []}});
+    assert!(check_value(&root, &mut Counts::default()).is_err());
+}

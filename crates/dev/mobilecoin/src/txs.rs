@@ -215,4 +215,3 @@ fn mint_tx(case: &Case<'_>) -> Checked {
     let (index, version) = (case.number("current_block_index")?, case.number32("block_version")?);
     case.verdict(mint::validate_mint_tx(&tx, index, version, &config))
 }
-

@@ -1,8 +1,8 @@
 //! Noise handshakes IX (between nodes) and NX (from clients) over X25519, AES-256-GCM and SHA-512, and the channels
 //! that they open.
 
+use aes_gcm::Aes256Gcm;
 use aes_gcm::aead::{Aead as _, KeyInit as _, Payload};
-use aes_gcm::{Aes256Gcm, Nonce};
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use sha2::{Digest as _, Sha512};
 use x25519_dalek::{PublicKey, StaticSecret};
@@ -103,13 +103,13 @@ impl Cipher {
     fn seal(&mut self, aad: &[u8], plaintext: &[u8]) -> Result<Vec<u8>, Error> {
         let nonce = self.nonce()?;
         let cipher = Aes256Gcm::new(&self.key.into());
-        cipher.encrypt(Nonce::from_slice(&nonce), Payload { msg: plaintext, aad }).map_err(|_| Error::Exhausted)
+        cipher.encrypt(&nonce.into(), Payload { msg: plaintext, aad }).map_err(|_| Error::Exhausted)
     }
 
     fn open(&mut self, aad: &[u8], sealed: &[u8]) -> Result<Vec<u8>, Error> {
         let nonce = self.nonce()?;
         let cipher = Aes256Gcm::new(&self.key.into());
-        cipher.decrypt(Nonce::from_slice(&nonce), Payload { msg: sealed, aad }).map_err(|_| Error::Decrypt)
+        cipher.decrypt(&nonce.into(), Payload { msg: sealed, aad }).map_err(|_| Error::Decrypt)
     }
 }
 

@@ -125,8 +125,7 @@ fn verify_chain(chain: &[Vec<u8>], root: &[u8], at: i64, what: &'static str) -> 
         if !is_authority || certificate.issuer() != issuer.subject() {
             return Err(Error::Untrusted(what));
         }
-        let signature =
-            Signature::from_der(&certificate.signature_value.data).map_err(|_| Error::Malformed(what))?;
+        let signature = Signature::from_der(&certificate.signature_value.data).map_err(|_| Error::Malformed(what))?;
         key_of(issuer, what)?
             .verify(certificate.tbs_certificate.as_ref(), &signature)
             .map_err(|_| Error::Signature(what))?;
@@ -269,11 +268,5 @@ pub fn verify(evidence: &DcapEvidence, policy: &Policy, key: &[u8; 32], at: u64)
     let number = |at: usize| {
         u16::from_le_bytes([report.get(at).copied().unwrap_or(0), report.get(at + 1).copied().unwrap_or(0)])
     };
-    Ok(Verified {
-        mrenclave,
-        mrsigner: array_at(report, 128),
-        product: number(256),
-        svn: number(258),
-        custom_identity,
-    })
+    Ok(Verified { mrenclave, mrsigner: array_at(report, 128), product: number(256), svn: number(258), custom_identity })
 }

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use serde::Deserialize;
-use wire_mobilecoin::quorum::{Member, NodeId, QuorumSet, ResponderId};
 use wire_mobilecoin::Ed25519Key;
+use wire_mobilecoin::quorum::{Member, NodeId, QuorumSet, ResponderId};
 
 use crate::uri::{Family, Uri};
 

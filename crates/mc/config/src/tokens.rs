@@ -93,11 +93,9 @@ impl Identity {
     fn signer_set(&self, names: &BTreeMap<String, Self>, depth: usize) -> Option<SignerSet> {
         let depth = depth.checked_sub(1)?;
         match self {
-            Self::Single { pub_key } => Some(SignerSet {
-                individual_signers: vec![key_of(pub_key)?],
-                multi_signers: Vec::new(),
-                threshold: 1,
-            }),
+            Self::Single { pub_key } => {
+                Some(SignerSet { individual_signers: vec![key_of(pub_key)?], multi_signers: Vec::new(), threshold: 1 })
+            }
             Self::Identity { name } => names.get(name)?.signer_set(names, depth),
             Self::MultiSig { threshold, signers } => {
                 let mut out = SignerSet { threshold: *threshold, ..SignerSet::default() };

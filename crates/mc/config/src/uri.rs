@@ -71,11 +71,8 @@ impl Uri {
             Err(error) => return Err(Error::UrlParse(error.to_string())),
         };
         let scheme = url.scheme().to_owned();
-        let (_, default_port, tls) = family
-            .schemes()
-            .into_iter()
-            .find(|(name, ..)| *name == scheme)
-            .ok_or(Error::UnknownScheme(scheme))?;
+        let (_, default_port, tls) =
+            family.schemes().into_iter().find(|(name, ..)| *name == scheme).ok_or(Error::UnknownScheme(scheme))?;
         let host = url.host_str().filter(|host| !host.is_empty()).ok_or(Error::MissingHost)?.to_owned();
         if !url.path().ends_with('/') {
             let path = format!("{}/", url.path());

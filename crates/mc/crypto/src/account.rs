@@ -128,8 +128,7 @@ impl Account {
     /// The private keys of a subaddress.
     pub fn subaddress(&self, index: u64) -> Subaddress {
         let a = scalar(&self.view);
-        let offset =
-            hash_to_scalar(&[b"mc_subaddress", a.as_bytes(), Scalar::from(index).as_bytes()]);
+        let offset = hash_to_scalar(&[b"mc_subaddress", a.as_bytes(), Scalar::from(index).as_bytes()]);
         let spend = offset + scalar(&self.spend);
         Self { view: Scalar32((a * spend).to_bytes()), spend: Scalar32(spend.to_bytes()) }
     }
@@ -176,9 +175,8 @@ pub const BURN_VIEW_PRIVATE: Scalar32 = Scalar32([1; 32]);
 
 /// The address that nobody can spend from: its spend key is a hash.
 pub fn burn_address() -> PublicAddress {
-    let spend = curve25519_dalek_4::ristretto::RistrettoPoint::from_uniform_bytes(&h512(&[
-        b"mc_burn_address_spend_public",
-    ]));
+    let spend =
+        curve25519_dalek_4::ristretto::RistrettoPoint::from_uniform_bytes(&h512(&[b"mc_burn_address_spend_public"]));
     let spend_public_key = compress(&spend);
     let view_public_key = view_key_of(&BURN_VIEW_PRIVATE, &spend_public_key).unwrap_or_default();
     PublicAddress { view_public_key, spend_public_key, ..PublicAddress::default() }

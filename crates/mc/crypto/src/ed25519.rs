@@ -73,8 +73,7 @@ pub fn public_to_der(key: &Ed25519Key) -> Vec<u8> {
 /// # Errors
 /// If it is another form, or no key.
 pub fn public_from_der(der: &[u8]) -> Result<Ed25519Key, Error> {
-    let key: [u8; 32] =
-        der.strip_prefix(&PUBLIC_PREFIX).and_then(|key| key.try_into().ok()).ok_or(Error::Der)?;
+    let key: [u8; 32] = der.strip_prefix(&PUBLIC_PREFIX).and_then(|key| key.try_into().ok()).ok_or(Error::Der)?;
     VerifyingKey::from_bytes(&key).map_err(|_| Error::Der)?;
     Ok(Ed25519Key(key))
 }

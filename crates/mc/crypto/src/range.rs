@@ -186,8 +186,7 @@ impl Sum {
         let mut points: Vec<&RistrettoPoint> = self.points.iter().collect();
         points.extend((0..parties).flat_map(|j| &party(j).g));
         points.extend((0..parties).flat_map(|j| &party(j).h));
-        RistrettoPoint::vartime_multiscalar_mul(self.scalars.iter().chain(&self.g).chain(&self.h), points)
-        .is_identity()
+        RistrettoPoint::vartime_multiscalar_mul(self.scalars.iter().chain(&self.g).chain(&self.h), points).is_identity()
     }
 }
 

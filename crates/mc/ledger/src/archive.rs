@@ -23,7 +23,9 @@ pub fn decode(bytes: &[u8], merged: bool) -> Result<Vec<BlockData>, Error> {
     };
     let out: Vec<BlockData> = blocks
         .into_iter()
-        .map(|block| block.v1.map(BlockData::from).ok_or_else(|| Error::Archive("a block of an unknown version".into())))
+        .map(|block| {
+            block.v1.map(BlockData::from).ok_or_else(|| Error::Archive("a block of an unknown version".into()))
+        })
         .collect::<Result<_, _>>()?;
     for pair in out.windows(2) {
         if pair[1].block.parent_id != pair[0].block.id || pair[1].block.index != pair[0].block.index + 1 {

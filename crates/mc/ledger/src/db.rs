@@ -34,7 +34,10 @@ pub struct LedgerDb {
 }
 
 /// Opens the environment of a directory.
-#[expect(unsafe_code, reason = "mapping a file is unsafe: nothing else may change it meanwhile; the lock file sees to that")]
+#[expect(
+    unsafe_code,
+    reason = "mapping a file is unsafe: nothing else may change it meanwhile; the lock file sees to that"
+)]
 fn environment(path: &Path) -> Result<Env, Error> {
     let mut options = EnvOpenOptions::new();
     options.map_size(MAP_SIZE).max_dbs(NAMES.len() as u32 + 4);

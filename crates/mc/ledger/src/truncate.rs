@@ -97,10 +97,11 @@ impl LedgerDb {
             }
             for tx in &contents.validated_mint_config_txs {
                 let tx = &tx.mint_config_tx;
-                let fresh = tx.prefix.configs.iter().map(|config| crate::tables::ActiveMintConfig {
-                    mint_config: config.clone(),
-                    total_minted: 0,
-                });
+                let fresh = tx
+                    .prefix
+                    .configs
+                    .iter()
+                    .map(|config| crate::tables::ActiveMintConfig { mint_config: config.clone(), total_minted: 0 });
                 let active = ActiveMintConfigs { configs: fresh.collect(), mint_config_tx: tx.clone() };
                 table.put(txn, &tx.prefix.token_id.to_be_bytes(), &active.encode_to_vec())?;
             }

@@ -134,12 +134,8 @@ pub fn build(payment: &Payment, rng: &mut (impl RngCore + CryptoRng)) -> Result<
         },
         fee_map_digest: Vec::new(),
     };
-    let opened: Vec<(Amount, Scalar32)> = inputs
-        .iter()
-        .zip(&blindings)
-        .map(|(i, b)| (i.amount, *b))
-        .chain(outputs.iter().map(|o| (o.1, o.2)))
-        .collect();
+    let opened: Vec<(Amount, Scalar32)> =
+        inputs.iter().zip(&blindings).map(|(i, b)| (i.amount, *b)).chain(outputs.iter().map(|o| (o.1, o.2))).collect();
     prove_ranges(&mut tx, &opened, inputs.len(), version, &tokens, rng)?;
     let digest = signing_digest(&tx, version).ok_or(Error::Balance)?;
     tx.signature.ring_signatures = inputs

@@ -44,8 +44,7 @@ impl GovernorsMap {
     /// # Errors
     /// If a set can never be satisfied, or is of the first token, which is not minted.
     pub fn new(governors: impl IntoIterator<Item = (u64, SignerSet)>) -> Result<Self, Error> {
-        let map: BTreeMap<TokenId, SignerSet> =
-            governors.into_iter().map(|(id, set)| (TokenId(id), set)).collect();
+        let map: BTreeMap<TokenId, SignerSet> = governors.into_iter().map(|(id, set)| (TokenId(id), set)).collect();
         match map.iter().find(|(id, set)| id.0 == 0 || !multisig::is_valid(set)) {
             Some((id, _)) => Err(Error::InvalidGovernors(*id)),
             None => Ok(Self(map)),
@@ -120,9 +119,9 @@ impl BlockchainConfig {
         }
         let nested = self.governors.iter().find(|(_, set)| !set.multi_signers.is_empty());
         match nested {
-            Some((id, _)) if !has_own_range_proofs(self.block_version) => Err(
-                Error::NestedMultiSigGovernorsNotSupported(TokenId(id), BlockVersion(self.block_version)),
-            ),
+            Some((id, _)) if !has_own_range_proofs(self.block_version) => {
+                Err(Error::NestedMultiSigGovernorsNotSupported(TokenId(id), BlockVersion(self.block_version)))
+            }
             _ => Ok(()),
         }
     }

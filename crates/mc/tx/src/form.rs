@@ -105,12 +105,7 @@ pub fn form_block(
 ///
 /// # Errors
 /// If a counter overflows.
-pub fn child(
-    parent: &Block,
-    version: u32,
-    root: &MembershipElement,
-    contents: &BlockContents,
-) -> Result<Block, Error> {
+pub fn child(parent: &Block, version: u32, root: &MembershipElement, contents: &BlockContents) -> Result<Block, Error> {
     let overflow = || Error::FormBlock("Counter overflow".into());
     let mut block = Block {
         id: Hash::default(),
@@ -159,7 +154,8 @@ fn check_txs(
             .fee_map
             .get(token)
             .ok_or_else(|| Error::FormBlock(format!("No minimum fee for token id {token}")))?;
-        let context = Context { current_block_index: index, block_version: config.block_version, root_proofs, minimum_fee };
+        let context =
+            Context { current_block_index: index, block_version: config.block_version, root_proofs, minimum_fee };
         contexts.push((tx, context));
     }
     validate_batch(&contexts).into_iter().collect::<Result<(), TxError>>()?;
@@ -284,8 +280,7 @@ fn minted_outputs(parent: &Block, mints: &[MintInput], version: u32) -> Result<V
             spend_public_key: prefix.spend_public_key,
             ..PublicAddress::default()
         };
-        let secret =
-            output_secret(b"mc_minted_output_private_key", parent, &Sequence(&txs), amount, counter as u64);
+        let secret = output_secret(b"mc_minted_output_private_key", parent, &Sequence(&txs), amount, counter as u64);
         out.push(make_output(version, amount, &recipient, &secret, prefix.e_fog_hint.unwrap_or_default())?);
     }
     Ok(out)

@@ -254,9 +254,8 @@ mod tests {
     #[test]
     fn proofs_of_trees_of_any_size_hold_and_altered_ones_do_not() {
         let mut tree = MemoryTree::default();
-        let outs: Vec<TxOut> = (0..40u8)
-            .map(|i| TxOut { public_key: wire_mobilecoin::Point([i; 32]), ..TxOut::default() })
-            .collect();
+        let outs: Vec<TxOut> =
+            (0..40u8).map(|i| TxOut { public_key: wire_mobilecoin::Point([i; 32]), ..TxOut::default() }).collect();
         for (count, out) in outs.iter().enumerate() {
             tree.push(leaf_hash(out));
             let root = root_of(&tree).unwrap();
@@ -276,10 +275,7 @@ mod tests {
     #[test]
     fn ranges_above_a_leaf_end_with_the_root() {
         assert_eq!(ranges_above(0), [Range { from: 0, to: 0 }]);
-        assert_eq!(
-            ranges_above(5),
-            [(5, 5), (4, 5), (4, 7), (0, 7)].map(|(from, to)| Range { from, to })
-        );
+        assert_eq!(ranges_above(5), [(5, 5), (4, 5), (4, 7), (0, 7)].map(|(from, to)| Range { from, to }));
         assert_eq!(ranges_above(u64::MAX).last(), Some(&Range { from: 0, to: u64::MAX }));
         assert_eq!((root_end(0), root_end(1), root_end(2), root_end(4)), (0, 1, 3, 7));
     }

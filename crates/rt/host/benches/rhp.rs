@@ -98,7 +98,8 @@ fn main() {
     // Under `cargo test --benches` once is enough.
     let quick = !std::env::args().any(|arg| arg == "--bench");
     let (few, many) = if quick { (50, 640) } else { (20_000, 128_000) };
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime");
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime");
     runtime.block_on(async move {
         // As a node calls: from a task of the runtime.
         tokio::spawn(latency(few)).await.expect("no panic");

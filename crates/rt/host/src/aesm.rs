@@ -246,8 +246,10 @@ impl Client {
     /// # Errors
     /// If there is none.
     pub async fn ecdsa_key(&self) -> Result<Key, Error> {
-        let request =
-            Request { key_count: Some(proto::GetSupportedAttKeyIdNumRequest { timeout: micros(LOCAL_TIMEOUT) }), ..Request::default() };
+        let request = Request {
+            key_count: Some(proto::GetSupportedAttKeyIdNumRequest { timeout: micros(LOCAL_TIMEOUT) }),
+            ..Request::default()
+        };
         let answer = self.ask(&request, LOCAL_TIMEOUT).await?.key_count.ok_or(Error::Malformed)?;
         check("get supported attestation key count: ", answer.error_code)?;
         let count = answer.att_key_id_num.unwrap_or_default().min(MAX_KEYS);
@@ -325,14 +327,13 @@ impl Client {
     /// # Errors
     /// If the daemon refuses; code 30 without the plugin for such quotes.
     pub async fn init_epid_quote(&self) -> Result<QuoteInfo, Error> {
-        let request =
-            Request { init_quote: Some(proto::InitQuoteRequest { timeout: micros(LOCAL_TIMEOUT) }), ..Request::default() };
+        let request = Request {
+            init_quote: Some(proto::InitQuoteRequest { timeout: micros(LOCAL_TIMEOUT) }),
+            ..Request::default()
+        };
         let answer = self.ask(&request, LOCAL_TIMEOUT).await?.init_quote.ok_or(Error::Malformed)?;
         check("", answer.error_code)?;
-        Ok(QuoteInfo {
-            target_info: answer.target_info.ok_or(Error::Malformed)?,
-            gid: answer.gid.unwrap_or_default(),
-        })
+        Ok(QuoteInfo { target_info: answer.target_info.ok_or(Error::Malformed)?, gid: answer.gid.unwrap_or_default() })
     }
 
     /// For the older kind of quotes: the quote of a report.

@@ -302,7 +302,11 @@ impl ComponentConfig {
     ///
     /// # Errors
     /// If the bundle has no such component.
-    pub fn new(bundle: Arc<Exploded>, component_id: ComponentId, handler: Arc<dyn HostHandler>) -> Result<Self, HostError> {
+    pub fn new(
+        bundle: Arc<Exploded>,
+        component_id: ComponentId,
+        handler: Arc<dyn HostHandler>,
+    ) -> Result<Self, HostError> {
         let component = bundle.manifest.component(&component_id).ok_or_else(|| {
             HostError::Configuration(format!("bundle {} has no component {component_id}", bundle.manifest_hash))
         })?;

@@ -131,11 +131,7 @@ impl Attester {
     }
 
     /// Tells the enclave for whom to make its report.
-    async fn set_target(
-        &self,
-        source: &QuoteSource,
-        connection: &Connection,
-    ) -> Result<Option<aesm::Key>, HostError> {
+    async fn set_target(&self, source: &QuoteSource, connection: &Connection) -> Result<Option<aesm::Key>, HostError> {
         let (target_info, key) = match source {
             QuoteSource::Report => return Ok(None),
             QuoteSource::Mock => (vec![0; MOCK_TARGET_INFO_BYTES], None),

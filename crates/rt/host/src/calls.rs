@@ -107,7 +107,7 @@ pub async fn query(
 /// # Errors
 /// If the call fails or the method does.
 pub async fn local_rpc(host: &dyn RuntimeHost, method: &str, args: Raw) -> Result<Raw, HostError> {
-    let request = cbor::to_vec(&Request { method: method.into(), args, ..Request::default() });
+    let request = cbor::to_vec(&Request { method: method.into(), args });
     let request = LocalRpcCallRequest { request: Some(request.into()) };
     let answer = match host.call(Body::RuntimeLocalRPCCallRequest(request)).await? {
         Body::RuntimeLocalRPCCallResponse(answer) => answer.response.unwrap_or_default(),

@@ -500,7 +500,8 @@ async fn interrupt(shared: &Shared, running: &Running, force: bool) -> (Result<(
 
 /// Attests the runtime again whenever it is due or asked for. Never ends if the launcher attests.
 async fn attest_again(shared: &Shared, running: &Running) {
-    let Some(interval) = shared.launcher.attest_interval().map(|default| shared.timings.attest.unwrap_or(default)) else {
+    let Some(interval) = shared.launcher.attest_interval().map(|default| shared.timings.attest.unwrap_or(default))
+    else {
         return std::future::pending().await;
     };
     let mut due = Instant::now() + interval;
@@ -528,4 +529,3 @@ async fn attest_again(shared: &Shared, running: &Running) {
         }
     }
 }
-

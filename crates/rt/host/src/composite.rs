@@ -20,7 +20,9 @@ use wire_consensus::node::CapabilityTee;
 use wire_runtime::{Body, bundle::ComponentId, runtime::InfoResponse};
 
 use crate::{
-    api::{BoxFuture, ComponentConfig, ComponentState, ComponentStatus, HostError, HostEvent, Provisioner, RuntimeHost},
+    api::{
+        BoxFuture, ComponentConfig, ComponentState, ComponentStatus, HostError, HostEvent, Provisioner, RuntimeHost,
+    },
     versions::{PROPAGATION_TIMEOUT, VersionedHost, goes_everywhere},
 };
 
@@ -44,12 +46,7 @@ struct Rofl {
 impl CompositeHost {
     /// Without components.
     pub fn new(id: Namespace) -> Self {
-        Self {
-            id,
-            ronl: Arc::new(VersionedHost::new(id)),
-            rofl: Mutex::default(),
-            running: Mutex::new(false),
-        }
+        Self { id, ronl: Arc::new(VersionedHost::new(id)), rofl: Mutex::default(), running: Mutex::new(false) }
     }
 
     /// The ids of all components.
@@ -270,12 +267,16 @@ impl RuntimeHost for BalancedHost {
     }
 
     fn stop(&self, deadline: Instant) -> BoxFuture<'_, Result<(), HostError>> {
-        Box::pin(async move { join_all(self.instances.iter().map(|host| host.stop(deadline))).await.into_iter().collect() })
+        Box::pin(
+            async move { join_all(self.instances.iter().map(|host| host.stop(deadline))).await.into_iter().collect() },
+        )
     }
 
     fn abort(&self, force: bool) -> BoxFuture<'_, Result<(), HostError>> {
         // Which one is busy is not known.
-        Box::pin(async move { join_all(self.instances.iter().map(|host| host.abort(force))).await.into_iter().collect() })
+        Box::pin(
+            async move { join_all(self.instances.iter().map(|host| host.abort(force))).await.into_iter().collect() },
+        )
     }
 
     fn call(&self, body: Body) -> BoxFuture<'_, Result<Body, HostError>> {

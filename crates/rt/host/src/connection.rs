@@ -278,9 +278,7 @@ fn check_answer(request: &Body, answer: Body) -> Answer {
     match answer {
         Body::Error(error) => Err(HostError::Runtime(error)),
         answer if answer.answers(request) => Ok(answer),
-        answer => {
-            Err(HostError::UnexpectedAnswer { request: request.name().into(), answer: answer.name().to_owned() })
-        }
+        answer => Err(HostError::UnexpectedAnswer { request: request.name().into(), answer: answer.name().to_owned() }),
     }
 }
 
@@ -411,8 +409,7 @@ impl Connection {
         let _slot = shared.call_slots.try_acquire().map_err(|_| HostError::Busy { limit: MAX_CALLS })?;
         let id = shared.next_id.fetch_add(1, Ordering::Relaxed);
         let message = Message::request(id, request);
-        let frame =
-            frame::encode(&message, MAX_SENT_FRAME_BYTES).map_err(|e| HostError::TooLarge(e.to_string()))?;
+        let frame = frame::encode(&message, MAX_SENT_FRAME_BYTES).map_err(|e| HostError::TooLarge(e.to_string()))?;
         let request = match message.body {
             // Kept only for its name.
             Body::RuntimeExecuteTxBatchRequest(_) => Body::RuntimeExecuteTxBatchRequest(Box::default()),

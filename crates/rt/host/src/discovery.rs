@@ -229,12 +229,7 @@ impl Discovery {
         }
         let file = self.download(&text, hash, stop).await?;
         let limits = Limits::downloaded(self.settings.max_bundle_bytes);
-        let options = OpenOptions {
-            limits,
-            manifest_hash: Some(*hash),
-            runtime_id: Some(*runtime),
-            ..OpenOptions::default()
-        };
+        let options = OpenOptions { limits, manifest_hash: Some(*hash), runtime_id: Some(*runtime) };
         let store = self.store.clone();
         tokio::task::spawn_blocking(move || store.add(&file, &options).map_err(Error::from))
             .await
@@ -279,7 +274,11 @@ fn metadata_url(registry: &str, hash: &Hash) -> String {
 ///
 /// # Errors
 /// The first that is missing or refused; the error names it.
-pub fn load_given(store: &Store, paths: &[PathBuf], bare: &[rt_bundle::Wrap]) -> Result<Vec<Exploded>, rt_bundle::Error> {
+pub fn load_given(
+    store: &Store,
+    paths: &[PathBuf],
+    bare: &[rt_bundle::Wrap],
+) -> Result<Vec<Exploded>, rt_bundle::Error> {
     let options = OpenOptions::default();
     let archives = paths.iter().map(|path| store.add(path, &options));
     archives.chain(bare.iter().map(rt_bundle::Wrap::to_exploded)).collect()

@@ -140,7 +140,9 @@ mod tests {
             .with_header("X-IASReport-Signature", &text(&signature))
             .with_header("X-IASReport-Signing-Certificate", &text(&chain));
         let server = serve(move |request| match request.path.as_str() {
-            "/v5/report" if request.headers.get("ocp-apim-subscription-key").is_some_and(|k| k == "key") => reply.clone(),
+            "/v5/report" if request.headers.get("ocp-apim-subscription-key").is_some_and(|k| k == "key") => {
+                reply.clone()
+            }
             "/v5/sigrl/00000b39" => Reply::ok(STANDARD.encode(b"revoked").as_bytes()),
             _ => Reply::status(401),
         })

@@ -13,7 +13,6 @@
 //!
 //! Tested with recorded traffic, scripted and hostile peers on real sockets, and processes in real sandboxes.
 
-
 pub mod aesm;
 pub mod api;
 pub mod attest;
@@ -42,6 +41,6 @@ pub mod versions;
 pub mod vsock;
 
 pub use api::{
-    BoxFuture, ComponentConfig, ComponentState, ComponentStatus, HostError, HostEvent, HostHandler, HostInfo, NoHandler,
-    PortForward, Provisioner, RuntimeHost,
+    BoxFuture, ComponentConfig, ComponentState, ComponentStatus, HostError, HostEvent, HostHandler, HostInfo,
+    NoHandler, PortForward, Provisioner, RuntimeHost,
 };

@@ -353,7 +353,10 @@ mod tests {
     #[test]
     fn reads_the_format_of_runtimes() {
         let line = Line::parse(br#"{"msg":"started","level":"DEBG","module":"dispatcher","ts":"x","n":1}"#);
-        assert_eq!((line.level, line.module.as_str(), line.message.as_str()), (Level::Debug, "runtime/dispatcher", "started"));
+        assert_eq!(
+            (line.level, line.module.as_str(), line.message.as_str()),
+            (Level::Debug, "runtime/dispatcher", "started")
+        );
         assert_eq!(line.fields.len(), 2);
         assert_eq!(Line::parse(br#"{"msg":"m","level":"ERRO","module":"runtime/x"}"#).module, "runtime/x");
         assert_eq!(Line::parse(br#"{"msg":"m","level":"?"}"#).level, Level::Info);

@@ -10,7 +10,7 @@ use std::{
 
 use base_codec::{Bytes, cbor};
 use base_prims::{Hash, Namespace, Version};
-use mkvs_tree::{KvWrite as _, LogEntry, Tree, TreeError, Sequential};
+use mkvs_tree::{KvWrite as _, LogEntry, Sequential, Tree, TreeError};
 use parking_lot::Mutex;
 use tokio::{sync::broadcast, time::Instant};
 use wire_consensus::{node::CapabilityTee, roothash::ComputeResultsHeader};
@@ -129,10 +129,8 @@ fn execute(request: &ExecuteTxBatchRequest) -> Result<ExecuteTxBatchResponse, Tr
     let hashes: Vec<Hash> = inputs.iter().map(|input| Hash::of(&[input])).collect();
     let mut tree = Tree::in_memory().with_write_log();
     for (order, (input, hash)) in inputs.iter().zip(&hashes).enumerate() {
-        let artifacts = InputArtifacts {
-            input: Some(input.clone()),
-            batch_order: u32::try_from(order).unwrap_or(u32::MAX),
-        };
+        let artifacts =
+            InputArtifacts { input: Some(input.clone()), batch_order: u32::try_from(order).unwrap_or(u32::MAX) };
         tree.insert(&transaction_key(hash, ArtifactKind::Input), &cbor::to_vec(&artifacts))?;
         tree.insert(&Key::Tag { tag: TAG_KEY, hash: *hash }.to_bytes(), TAG_VALUE)?;
     }
@@ -243,7 +241,8 @@ mod tests {
     async fn checks_and_queries_are_answered() {
         let host = MockHost::new(Namespace::default());
         let at = calls::ChainPosition::default();
-        let results = calls::check_tx(&host, at.clone(), batch(&[b"a", CHECK_TX_FAIL_INPUT, b"b"])).await.expect("checks");
+        let results =
+            calls::check_tx(&host, at.clone(), batch(&[b"a", CHECK_TX_FAIL_INPUT, b"b"])).await.expect("checks");
         let ok: Vec<bool> = results.iter().map(|result| result.error.is_success()).collect();
         assert_eq!(ok, [true, false, true]);
         let data = calls::query(&host, at, Default::default(), "hello", Vec::new()).await.expect("answers");

@@ -8,7 +8,9 @@ use base_codec::{Codec, cbor};
 use base_kv::{Batch, Durability, KvStore};
 use rt_tee::{
     UnixTime, VerifyOptions,
-    pcs::{self, CertificationData, Quote, QuoteBundle, QuotePolicy, SignedQeIdentity, SignedTcbInfo, TcbBundle, TeeType},
+    pcs::{
+        self, CertificationData, Quote, QuoteBundle, QuotePolicy, SignedQeIdentity, SignedTcbInfo, TcbBundle, TeeType,
+    },
 };
 use serde_json::Value;
 
@@ -201,8 +203,7 @@ impl QuoteService {
         let chain = answer.header(CHAIN_HEADER).and_then(unescape);
         let certificates = chain.ok_or(Error::Answer { what: "TCB info cert chain header" })?;
         let tcb_info = SignedTcbInfo::from_answer(&answer.body).map_err(|_| Error::Answer { what: "TCB info" })?;
-        let url =
-            format!("{}/{path}/certification/v4/qe/identity?tcbEvaluationDataNumber={number}", self.base_url);
+        let url = format!("{}/{path}/certification/v4/qe/identity?tcbEvaluationDataNumber={number}", self.base_url);
         let answer = self.client.get(&url, &[], MAX_ANSWER_BYTES, false).await?;
         let qe_identity =
             SignedQeIdentity::from_answer(&answer.body).map_err(|_| Error::Answer { what: "QE identity" })?;

@@ -1,8 +1,19 @@
 //! A runtime's process: started, watched, killed. Source: `go/runtime/host/sandbox/process/naked.go`.
 
-use std::{collections::BTreeMap, ffi::OsString, os::fd::OwnedFd, os::unix::process::ExitStatusExt as _, path::PathBuf, process::{ExitStatus, Stdio}, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    ffi::OsString,
+    os::fd::OwnedFd,
+    os::unix::process::ExitStatusExt as _,
+    path::PathBuf,
+    process::{ExitStatus, Stdio},
+    sync::Arc,
+};
 
-use tokio::{process::{Child, Command}, sync::watch};
+use tokio::{
+    process::{Child, Command},
+    sync::watch,
+};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{

@@ -281,7 +281,10 @@ fn describe_mkdir(parent: &Path, error: &std::io::Error) -> String {
 /// If it has none.
 pub(crate) fn elf_executable(config: &ComponentConfig) -> Result<PathBuf, HostError> {
     let name = config.component.elf_executable().ok_or_else(|| {
-        HostError::Start(format!("failed to configure process: component {} has no ELF executable", config.component_id))
+        HostError::Start(format!(
+            "failed to configure process: component {} has no ELF executable",
+            config.component_id
+        ))
     })?;
     Ok(config.bundle.file(name))
 }
@@ -331,14 +334,14 @@ impl Isolation {
                 tracing::warn!(runtime_id = %config.runtime_id, component = %config.component_id,
                     "starting an UNSANDBOXED runtime");
                 for (path, content) in &spec.data {
-                    write_private(path, content)
-                        .map_err(|e| HostError::Start(format!("failed to spawn process: failed to write bound data: {e}")))?;
+                    write_private(path, content).map_err(|e| {
+                        HostError::Start(format!("failed to spawn process: failed to write bound data: {e}"))
+                    })?;
                 }
                 spec.env.insert(ENV_HOST.into(), socket.path().into());
                 let (path, args, env) = (spec.path, spec.args, spec.env);
                 let (limits, log) = (config.limits, config.log.clone());
-                let spec =
-                    ProcessSpec { path, args, env, inherit_env: false, fds: Vec::new(), limits, source, log };
+                let spec = ProcessSpec { path, args, env, inherit_env: false, fds: Vec::new(), limits, source, log };
                 Process::spawn(spec).await.map_err(|e| HostError::Start(format!("failed to spawn process: {e}")))?
             }
         };

@@ -142,7 +142,10 @@ impl LocalStorage {
 
     fn check_key(key: &[u8]) -> Served<()> {
         if key.is_empty() || key.len() > MAX_LOCAL_KEY_BYTES {
-            return Err(plain(format!("local storage: key of {} bytes, must be 1 to {MAX_LOCAL_KEY_BYTES}", key.len())));
+            return Err(plain(format!(
+                "local storage: key of {} bytes, must be 1 to {MAX_LOCAL_KEY_BYTES}",
+                key.len()
+            )));
         }
         Ok(())
     }
@@ -158,7 +161,10 @@ impl LocalStorage {
     async fn set(&self, key: Vec<u8>, value: Vec<u8>) -> Served<()> {
         Self::check_key(&key)?;
         if value.len() > MAX_LOCAL_VALUE_BYTES {
-            return Err(plain(format!("local storage: value of {} bytes, at most {MAX_LOCAL_VALUE_BYTES}", value.len())));
+            return Err(plain(format!(
+                "local storage: value of {} bytes, at most {MAX_LOCAL_VALUE_BYTES}",
+                value.len()
+            )));
         }
         let store = Arc::clone(&self.store);
         blocking(move || {

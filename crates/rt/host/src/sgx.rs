@@ -149,8 +149,9 @@ pub fn loader_arguments(
 /// The enclave's image, and its signature if that is needed. Both were verified when the bundle was opened, but the files
 /// may have changed since.
 fn load(config: &ComponentConfig, signed: bool) -> Result<(Vec<u8>, Vec<u8>), HostError> {
-    let failed =
-        |text: String| HostError::Start(format!("failed to configure process: host/sgx: failed to load enclave/signature: {text}"));
+    let failed = |text: String| {
+        HostError::Start(format!("failed to configure process: host/sgx: failed to load enclave/signature: {text}"))
+    };
     let Some(sgx) = config.component.sgx.as_ref().filter(|sgx| !sgx.executable.is_empty()) else {
         return Err(failed("SGX executable not available in bundle".into()));
     };

@@ -199,7 +199,9 @@ fn network(config: &ComponentConfig) -> Result<String, HostError> {
     }
     let mut out = "user,id=net0".to_owned();
     for forward in &config.incoming {
-        out.push_str(&forward_option(forward).map_err(|e| configure(format!("failed to create networking config: {e}")))?);
+        out.push_str(
+            &forward_option(forward).map_err(|e| configure(format!("failed to create networking config: {e}")))?,
+        );
     }
     Ok(out)
 }
@@ -262,11 +264,13 @@ impl Machine {
             .ok_or_else(|| configure(format!("volume for '{}' not attached", tdx.stage2_image)))?;
         let s = std::ffi::OsStr::new;
         let base = [s("-b"), image.as_os_str(), s("-F"), s(format)];
-        let exists = volume.try_exists().map_err(|e| configure(format!("failed to stat persistent overlay image: {e}")))?;
+        let exists =
+            volume.try_exists().map_err(|e| configure(format!("failed to stat persistent overlay image: {e}")))?;
         if exists {
-            let info = self.run_tool(&[s("info"), s("--output"), s("json"), image.as_os_str()], "query base image").await?;
-            let info: serde_json::Value = serde_json::from_slice(&info)
-                .map_err(|e| configure(format!("malformed base image metadata: {e}")))?;
+            let info =
+                self.run_tool(&[s("info"), s("--output"), s("json"), image.as_os_str()], "query base image").await?;
+            let info: serde_json::Value =
+                serde_json::from_slice(&info).map_err(|e| configure(format!("malformed base image metadata: {e}")))?;
             let size = info
                 .get("virtual-size")
                 .and_then(serde_json::Value::as_u64)
@@ -343,9 +347,7 @@ impl Launcher for Machine {
         config: &'a ComponentConfig,
         connection: &'a Connection,
     ) -> BoxFuture<'a, Result<Option<Arc<CapabilityTee>>, HostError>> {
-        Box::pin(async move {
-            self.shared.attester.attest(&QuoteSource::Report, config, connection).await.map(Some)
-        })
+        Box::pin(async move { self.shared.attester.attest(&QuoteSource::Report, config, connection).await.map(Some) })
     }
 
     fn attest_interval(&self) -> Option<Duration> {

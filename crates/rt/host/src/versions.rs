@@ -2,7 +2,11 @@
 //!
 //! Source: `go/runtime/host/multi`.
 
-use std::{collections::BTreeMap, sync::Arc, time::{Duration, SystemTime}};
+use std::{
+    collections::BTreeMap,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use base_prims::{Epoch, Namespace, Version};
 use parking_lot::Mutex;

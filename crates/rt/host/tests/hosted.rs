@@ -49,8 +49,10 @@ fn main() -> ExitCode {
     let (mut passed, mut failed) = (0, 0);
     let begin = Instant::now();
     for (name, test) in &tests {
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime");
-        let outcome = runtime.block_on(AssertUnwindSafe(async { tokio::time::timeout(LIMIT, test()).await }).catch_unwind());
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime");
+        let outcome =
+            runtime.block_on(AssertUnwindSafe(async { tokio::time::timeout(LIMIT, test()).await }).catch_unwind());
         runtime.shutdown_timeout(Duration::from_secs(5));
         match outcome {
             Ok(Ok(skipped)) => {

@@ -139,10 +139,7 @@ pub struct ReportDataContents {
 impl Digestible for ReportDataContents {
     fn digest_under(&self, context: Label, transcript: &mut Transcript) {
         aggregate(context, "EnclaveReportDataContents", transcript, |fields| {
-            fields
-                .field("nonce", &self.nonce)
-                .field("key", &self.key)
-                .field("custom_identity", &self.custom_identity);
+            fields.field("nonce", &self.nonce).field("key", &self.key).field("custom_identity", &self.custom_identity);
         });
     }
 }

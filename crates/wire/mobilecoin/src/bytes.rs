@@ -13,11 +13,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use crate::digest::{Digestible, Label, aggregate, primitive};
 
 /// Reads the bytes field of a message into an array of its length.
-fn merge_array<const N: usize>(
-    out: &mut [u8; N],
-    wire_type: WireType,
-    buf: &mut impl Buf,
-) -> Result<(), DecodeError> {
+fn merge_array<const N: usize>(out: &mut [u8; N], wire_type: WireType, buf: &mut impl Buf) -> Result<(), DecodeError> {
     check_wire_type(WireType::LengthDelimited, wire_type)?;
     let len = decode_varint(buf)?;
     if len != N as u64 || buf.remaining() < N {

@@ -262,10 +262,7 @@ impl TxIn {
 impl Digestible for TxIn {
     fn digest_under(&self, context: Label, transcript: &mut Transcript) {
         aggregate(context, "TxIn", transcript, |fields| {
-            fields
-                .field("ring", &self.ring)
-                .field("proofs", &self.proofs)
-                .field("input_rules", &self.input_rules);
+            fields.field("ring", &self.ring).field("proofs", &self.proofs).field("input_rules", &self.input_rules);
         });
     }
 }

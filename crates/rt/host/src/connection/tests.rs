@@ -304,9 +304,7 @@ async fn a_call_given_up_leaves_nothing_behind() {
 #[tokio::test]
 async fn calls_beyond_the_limit_are_refused() {
     let (connection, mut peer) = ready(Arc::new(Echo::default())).await;
-    let drain = tokio::spawn(async move {
-        while peer.receive().await.is_some() {}
-    });
+    let drain = tokio::spawn(async move { while peer.receive().await.is_some() {} });
     let calls: Vec<_> = (0..MAX_CALLS)
         .map(|_| {
             let connection = Arc::clone(&connection);

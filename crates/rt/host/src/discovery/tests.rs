@@ -159,7 +159,11 @@ async fn goes_on_with_a_broken_download_and_retries_failed_ones() {
                 Reply::ok(format!("{}/bundle", own.lock()).as_bytes())
             };
         }
-        match request.headers.get("range").and_then(|r| r.strip_prefix("bytes=")?.strip_suffix('-')?.parse::<usize>().ok()) {
+        match request
+            .headers
+            .get("range")
+            .and_then(|r| r.strip_prefix("bytes=")?.strip_suffix('-')?.parse::<usize>().ok())
+        {
             Some(from) => Reply::ok(&bytes[from..])
                 .with_status(206)
                 .with_header("Content-Range", &format!("bytes {from}-{}/{}", bytes.len() - 1, bytes.len())),

@@ -90,7 +90,11 @@ pub(crate) async fn serve(answer: impl Fn(Request) -> Reply + Send + Sync + 'sta
                     headers.insert(name.to_lowercase(), value.to_owned());
                 }
                 let reply = answer(Request { path, headers });
-                let mut head = format!("HTTP/1.1 {} X\r\ncontent-length: {}\r\nconnection: close\r\n", reply.status, reply.body.len());
+                let mut head = format!(
+                    "HTTP/1.1 {} X\r\ncontent-length: {}\r\nconnection: close\r\n",
+                    reply.status,
+                    reply.body.len()
+                );
                 for (name, value) in &reply.headers {
                     head.push_str(&format!("{name}: {value}\r\n"));
                 }
@@ -148,13 +152,16 @@ async fn downloads_go_on_where_they_broke_off() {
     let served = content.clone();
     let server = serve(move |request| {
         let tag = "\"v1\"";
-        match request.headers.get("range").and_then(|range| range.strip_prefix("bytes=")?.strip_suffix('-')?.parse().ok()) {
+        match request
+            .headers
+            .get("range")
+            .and_then(|range| range.strip_prefix("bytes=")?.strip_suffix('-')?.parse().ok())
+        {
             Some(from) if request.headers.get("if-range").map(String::as_str) == Some(tag) => {
                 let from: usize = from;
-                Reply::ok(&served[from..]).with_status(206).with_header(
-                    "Content-Range",
-                    &format!("bytes {from}-{}/{}", served.len() - 1, served.len()),
-                )
+                Reply::ok(&served[from..])
+                    .with_status(206)
+                    .with_header("Content-Range", &format!("bytes {from}-{}/{}", served.len() - 1, served.len()))
             }
             _ => Reply::ok(&served).with_header("ETag", tag).cut_after(40_000),
         }

@@ -78,8 +78,24 @@ pub async fn probe(binary: &Path) -> Result<Report, Problem> {
         return Err(Problem::TooOld { path: binary.into(), found: version });
     }
     let arguments = [
-        "--unshare-all", "--cap-drop", "ALL", "--hostname", "oasis-core", "--ro-bind", "/", "/", "--tmpfs", "/tmp",
-        "--dev", "/dev", "--die-with-parent", "--new-session", "--chdir", "/", "--", "/bin/true",
+        "--unshare-all",
+        "--cap-drop",
+        "ALL",
+        "--hostname",
+        "oasis-core",
+        "--ro-bind",
+        "/",
+        "/",
+        "--tmpfs",
+        "/tmp",
+        "--dev",
+        "/dev",
+        "--die-with-parent",
+        "--new-session",
+        "--chdir",
+        "/",
+        "--",
+        "/bin/true",
     ];
     match run(binary, &arguments).await {
         Ok((true, _)) => Ok(Report { version }),
@@ -106,7 +122,11 @@ fn parse_version(text: &str) -> Option<(u32, u32, u32)> {
 /// What helps against what bubblewrap said.
 pub(crate) fn remedy(output: &str) -> &'static str {
     let has = |part: &str| output.contains(part);
-    if has("setting up uid map") || has("No permissions to create") || has("creating new namespace") || has("Creating new namespace") {
+    if has("setting up uid map")
+        || has("No permissions to create")
+        || has("creating new namespace")
+        || has("Creating new namespace")
+    {
         "user namespaces are restricted: load the AppArmor profile of contrib/apparmor, or set \
          kernel.apparmor_restrict_unprivileged_userns=0 (kernel.unprivileged_userns_clone=1 on older systems)"
     } else if has("Failed to mount") || has("Failed to make / slave") || has("pivot_root") {
@@ -162,7 +182,10 @@ mod tests {
             ("bwrap: Can't mount proc on /newroot/proc", "systempaths"),
             ("something", "by hand"),
         ] {
-            fake(dir.path(), &format!("[ \"$1\" = --version ] && echo bubblewrap 0.8.0 && exit 0\necho \"{said}\" >&2; exit 1"));
+            fake(
+                dir.path(),
+                &format!("[ \"$1\" = --version ] && echo bubblewrap 0.8.0 && exit 0\necho \"{said}\" >&2; exit 1"),
+            );
             let text = text(probe(&path).await);
             assert!(text.contains(said) && text.contains(helps), "{text}");
         }

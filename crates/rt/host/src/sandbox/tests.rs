@@ -77,10 +77,8 @@ async fn a_sandbox_that_reads_nothing_is_given_up() {
         provisioner: "sgx".into(),
     };
     let begin = std::time::Instant::now();
-    let error = spec.spawn(&binary, Default::default(), source, None).await.map(drop).expect_err("given up").to_string();
-    assert_eq!(
-        error,
-        "failed to spawn sandbox: sandbox: failed to copy bound data to sandbox: write |1: i/o timeout"
-    );
+    let error =
+        spec.spawn(&binary, Default::default(), source, None).await.map(drop).expect_err("given up").to_string();
+    assert_eq!(error, "failed to spawn sandbox: sandbox: failed to copy bound data to sandbox: write |1: i/o timeout");
     assert!(begin.elapsed() < SANDBOX_START_TIMEOUT + Duration::from_secs(15));
 }

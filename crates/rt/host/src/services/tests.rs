@@ -56,7 +56,10 @@ fn get(key: &[u8]) -> Body {
 }
 
 fn set(key: &[u8], value: Vec<u8>) -> Body {
-    Body::HostLocalStorageSetRequest(LocalStorageSetRequest { key: Some(key.to_vec().into()), value: Some(value.into()) })
+    Body::HostLocalStorageSetRequest(LocalStorageSetRequest {
+        key: Some(key.to_vec().into()),
+        value: Some(value.into()),
+    })
 }
 
 fn value(answer: Served<Body>) -> Option<Vec<u8>> {
@@ -100,7 +103,10 @@ async fn every_request_is_answered_by_its_part() {
     let refused = services.handle(Body::HostStorageSyncRequest(Box::new(runtime_state))).await;
     assert_eq!(refused, Err(plain("endpoint not supported")));
     let elsewhere = host::RpcCallRequest { endpoint: "elsewhere".into(), ..host::RpcCallRequest::default() };
-    assert_eq!(services.handle(Body::HostRPCCallRequest(Box::new(elsewhere))).await, Err(plain("endpoint not supported")));
+    assert_eq!(
+        services.handle(Body::HostRPCCallRequest(Box::new(elsewhere))).await,
+        Err(plain("endpoint not supported"))
+    );
 }
 
 #[tokio::test]

@@ -81,11 +81,14 @@ fn kernel_second_stage_and_network() {
     let stage2 = Stage2 { image: "/x,y/s".into(), format: "raw".into(), persistent: false };
     let line = line(&arguments(&config, 5, Some(&stage2)).expect("arguments"));
     let at = dir.path().display();
-    assert!(line.contains(&format!(
-        " -kernel {at}/k -initrd {at}/i -drive format=raw,file=/x,,y/s,if=none,id=drive0,snapshot=on \
+    assert!(
+        line.contains(&format!(
+            " -kernel {at}/k -initrd {at}/i -drive format=raw,file=/x,,y/s,if=none,id=drive0,snapshot=on \
          -device virtio-blk-pci,drive=drive0 -append a=b c -netdev \
          user,id=net0,hostfwd=tcp::80-:80,hostfwd=udp:10.0.0.1:53-:5353 -device virtio-net-pci,netdev=net0"
-    )), "{line}");
+        )),
+        "{line}"
+    );
     for (forward, error) in [
         (PortForward::default(), "source port"),
         (PortForward { ip: "::1".into(), src_port: 1, ..PortForward::default() }, "IPv6"),

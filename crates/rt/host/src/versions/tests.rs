@@ -87,7 +87,8 @@ async fn instances_share_queries_while_they_are_healthy() {
     let many: Vec<Arc<dyn RuntimeHost>> = (0..=MAX_INSTANCES).map(|_| mock() as Arc<dyn RuntimeHost>).collect();
     assert!(BalancedHost::new(many).is_err());
     let mocks = [mock(), mock(), mock()];
-    let balanced = BalancedHost::new(mocks.iter().map(|m| Arc::clone(m) as Arc<dyn RuntimeHost>).collect()).expect("made");
+    let balanced =
+        BalancedHost::new(mocks.iter().map(|m| Arc::clone(m) as Arc<dyn RuntimeHost>).collect()).expect("made");
     let query = || Body::RuntimeQueryRequest(Box::new(QueryRequest { method: "x".into(), ..QueryRequest::default() }));
     assert!(balanced.call(query()).await.is_err_and(|e| e.to_string().contains("no healthy instances")));
     balanced.start().await.expect("starts");

@@ -64,7 +64,11 @@ fn answer(request: Body, stream: &mut UnixStream) -> Option<Body> {
                 Some("2.0.0") => Version::new(2, 0, 0),
                 _ => Version::default(),
             };
-            Body::RuntimeInfoResponse(InfoResponse { protocol_version: PROTOCOL_VERSION, runtime_version, features: None })
+            Body::RuntimeInfoResponse(InfoResponse {
+                protocol_version: PROTOCOL_VERSION,
+                runtime_version,
+                features: None,
+            })
         }
         Body::RuntimePingRequest(_) => Body::Empty(Empty {}),
         Body::RuntimeConsensusSyncRequest(_) => Body::RuntimeConsensusSyncResponse(Empty {}),

@@ -79,7 +79,10 @@ pub(crate) async fn ask(host: &dyn RuntimeHost, what: &str) -> Result<String, Ho
     Ok(cbor::from_slice::<String>(&data).expect("text"))
 }
 
-pub(crate) async fn until(events: &mut broadcast::Receiver<HostEvent>, wanted: impl Fn(&HostEvent) -> bool) -> HostEvent {
+pub(crate) async fn until(
+    events: &mut broadcast::Receiver<HostEvent>,
+    wanted: impl Fn(&HostEvent) -> bool,
+) -> HostEvent {
     let search = async {
         loop {
             match events.recv().await {

@@ -168,7 +168,10 @@ async fn broken_sandboxes_are_reported() -> Option<String> {
     let dir = tempfile::tempdir().expect("a folder");
     let path = dir.path().join("bwrap");
     let cases = [
-        (Some("echo 'bwrap: Failed to mount tmpfs: Permission denied' >&2; exit 1"), "process terminated with exit code 1"),
+        (
+            Some("echo 'bwrap: Failed to mount tmpfs: Permission denied' >&2; exit 1"),
+            "process terminated with exit code 1",
+        ),
         (Some("sleep 1000"), "i/o timeout"),
         (None, "sandbox binary not found"),
     ];

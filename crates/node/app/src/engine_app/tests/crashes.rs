@@ -267,7 +267,7 @@ fn a_power_loss_around_an_upgrade_runs_its_handler_again() {
         let (epoch, height) = upgrade_of(name);
         lost += every_power_loss_is_survived(
             &Recorded::new("chains-recorded", name, 100, Some((handler, epoch, height))),
-            7,
+            1,
         );
     }
     assert!(lost > 0);
