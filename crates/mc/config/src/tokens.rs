@@ -50,9 +50,17 @@ pub enum Error {
 #[derive(Deserialize)]
 #[serde(tag = "type")]
 enum Identity {
-    Single { pub_key: String },
-    MultiSig { threshold: u32, signers: Vec<Identity> },
-    Identity { name: String },
+    Single {
+        pub_key: String,
+    },
+    MultiSig {
+        threshold: u32,
+        signers: Vec<Identity>,
+    },
+    #[serde(rename = "Identity")]
+    Named {
+        name: String,
+    },
 }
 
 #[derive(Deserialize)]
@@ -96,14 +104,14 @@ impl Identity {
             Self::Single { pub_key } => {
                 Some(SignerSet { individual_signers: vec![key_of(pub_key)?], multi_signers: Vec::new(), threshold: 1 })
             }
-            Self::Identity { name } => names.get(name)?.signer_set(names, depth),
+            Self::Named { name } => names.get(name)?.signer_set(names, depth),
             Self::MultiSig { threshold, signers } => {
                 let mut out = SignerSet { threshold: *threshold, ..SignerSet::default() };
                 for signer in signers {
                     let mut named = signer;
                     for _ in 0..depth {
                         match named {
-                            Self::Identity { name } => named = names.get(name)?,
+                            Self::Named { name } => named = names.get(name)?,
                             _ => break,
                         }
                     }

@@ -1,6 +1,8 @@
 //! Simulated networks: 10,000 values over lossy links, a partition, a crash, and a node that says different things to
 //! different nodes. The same seed gives the same run.
 
+#![allow(clippy::unwrap_used)] // helpers of tests
+
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 

@@ -85,7 +85,7 @@ pub fn build(payment: &Payment, rng: &mut (impl RngCore + CryptoRng)) -> Result<
     let version = payment.block_version;
     let mut inputs = payment.inputs.clone();
     for input in &mut inputs {
-        input.ring.sort_by(|a, b| a.0.public_key.cmp(&b.0.public_key));
+        input.ring.sort_by_key(|member| member.0.public_key);
     }
     inputs.sort_by_key(|input| input.ring.first().map(|member| member.0.public_key));
     let mut outputs = Vec::with_capacity(payment.outputs.len());
@@ -98,7 +98,7 @@ pub fn build(payment: &Payment, rng: &mut (impl RngCore + CryptoRng)) -> Result<
         let (_, blinding) = Amount::unmask(masked, &shared).map_err(onetime::Error::from)?;
         outputs.push((out, *amount, blinding));
     }
-    outputs.sort_by(|a, b| a.0.public_key.cmp(&b.0.public_key));
+    outputs.sort_by_key(|output| output.0.public_key);
     let tokens: BTreeSet<u64> =
         inputs.iter().map(|i| i.amount.token_id).chain(outputs.iter().map(|o| o.1.token_id)).collect();
     let total = |amounts: &mut dyn Iterator<Item = Amount>, token: u64| -> u128 {

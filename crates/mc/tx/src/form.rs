@@ -90,7 +90,7 @@ pub fn form_block(
     check_unique(&outputs, &key_images)?;
     outputs.extend(fee_outputs(parent, inputs, config, fee_recipient)?);
     outputs.extend(minted_outputs(parent, &inputs.mint_txs, version)?);
-    outputs.sort_by(|a, b| a.public_key.cmp(&b.public_key));
+    outputs.sort_by_key(|output| output.public_key);
     key_images.sort();
     let contents = BlockContents {
         key_images,

@@ -3,6 +3,8 @@
 //! In a test program of its own: a process that is being started holds the open files, and with them the locks on
 //! folders, of whoever starts it.
 
+#![allow(clippy::unwrap_used)] // helpers of tests
+
 use std::{
     path::Path,
     process::{Command, Stdio},

@@ -17,9 +17,9 @@ pub enum StorageError {
     #[error("write log does not lead to {root}")]
     BadLog {
         /// The root.
-        root: Root,
+        root: Box<Root>,
         /// What happened instead.
-        source: TreeError,
+        source: Box<TreeError>,
     },
     /// A final version has other roots than the block.
     #[error("version {version} is final without root {root}")]
@@ -27,7 +27,7 @@ pub enum StorageError {
         /// The version.
         version: u64,
         /// The block's root.
-        root: Root,
+        root: Box<Root>,
     },
     /// The database holds another chain than the one that the runtime begins with.
     #[error("existing state is incompatible with runtime genesis state")]

@@ -69,7 +69,7 @@ impl Storage {
         let Apply { start, end, log } = *apply;
         if let Some(latest) = self.db.latest_version().filter(|latest| *latest >= end.version) {
             let there = self.db.has_root(&end)?;
-            return if there { Ok(()) } else { Err(StorageError::OtherRoots { version: latest, root: end }) };
+            return if there { Ok(()) } else { Err(StorageError::OtherRoots { version: latest, root: Box::new(end) }) };
         }
         // The empty root is there in every version without being stored.
         if !end.hash.is_empty_hash() && self.db.has_root(&end)? {
@@ -86,7 +86,7 @@ impl Storage {
         .with_write_log();
         let blame = |source: TreeError| match source {
             TreeError::Load(_) | TreeError::Other(_) => StorageError::Db(source.into()),
-            source => StorageError::BadLog { root: end, source },
+            source => StorageError::BadLog { root: Box::new(end), source: Box::new(source) },
         };
         writelog::apply(log, &mut tree).map_err(blame)?;
         tree.commit_known(&end).map_err(|e| match e {
@@ -124,7 +124,7 @@ impl Storage {
             Err(DbError::AlreadyFinalized { version, .. }) => {
                 for root in roots {
                     if !self.db.has_root(&root)? {
-                        return Err(StorageError::OtherRoots { version, root });
+                        return Err(StorageError::OtherRoots { version, root: Box::new(root) });
                     }
                 }
                 Ok(())

@@ -145,7 +145,7 @@ async fn a_seed_node_has_little() {
 }
 
 /// The reference's methods, without those of services that this crate has no part of.
-const METHODS: [(&str, &str); 12] = [
+const METHODS: [(&str, &str); 13] = [
     (
         "NodeController",
         "RequestShutdown WaitSync WaitReady IsSynced IsReady UpgradeBinary CancelUpgrade GetStatus AddBundle",

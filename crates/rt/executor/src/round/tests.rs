@@ -259,8 +259,8 @@ fn reasons_to_schedule() {
         one.know(&txs(0..1));
         let effects = one.pool.poll(ms(0));
         assert_eq!(effects.len(), 1);
-        let mut ok = wire_runtime::runtime::CheckTxResult::default();
-        ok.meta = Field::Is(Default::default());
+        let meta = Field::Is(Default::default());
+        let ok = wire_runtime::runtime::CheckTxResult { meta, ..Default::default() };
         one.pool.checked(ms(0), 0, crate::txpool::Checked::Results(vec![ok]));
     };
     assert_eq!(run(|_| (), with_tx), 1);

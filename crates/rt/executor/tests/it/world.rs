@@ -523,7 +523,7 @@ impl World {
             }
             Effect::Propose(draft) => self.propose(node, draft),
             Effect::Commit(draft) => self.commit(node, *draft),
-            Effect::SubmitEvidence(evidence) => self.to_mempool(consensus::Tx::Evidence(evidence)),
+            Effect::SubmitEvidence(evidence) => self.pooled(consensus::Tx::Evidence(evidence)),
             Effect::Fetch { id, hashes } => self.at(5, Event::Fetch(node, life, id, hashes, 0)),
             Effect::StopFetch { id } => {
                 self.nodes[node].stopped_fetches.insert(id);
@@ -648,11 +648,11 @@ impl World {
         let commit = draft.sign(&self.nodes[node].key, &setup).unwrap();
         for commit in std::iter::once(commit).chain(other) {
             self.send(node, |to, life| Event::Input(to, life, Box::new(Input::Observed(Box::new(commit.clone())))));
-            self.to_mempool(consensus::Tx::Commit(Box::new(commit)));
+            self.pooled(consensus::Tx::Commit(Box::new(commit)));
         }
     }
 
-    fn to_mempool(&mut self, tx: consensus::Tx) {
+    fn pooled(&mut self, tx: consensus::Tx) {
         let delay = ms(5 + self.rng.below(200));
         self.mempool.push((self.now + delay, tx));
     }

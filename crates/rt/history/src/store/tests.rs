@@ -146,7 +146,7 @@ fn pruning() {
     history.commit(&blocks(0..300)).unwrap();
     let second = MIN_PRUNE_INTERVAL;
     let config = PruneConfig { strategy: PruneStrategy::KeepLast, num_kept: 200, interval: second * 10 };
-    let mut pruner = Pruner::new(config, second * 0);
+    let mut pruner = Pruner::new(config, std::time::Duration::ZERO);
     let mut asked = Vec::new();
     assert!(pruner.run(second * 9, &history, &mut |_| Ok(())).unwrap().is_empty(), "not yet");
     let refused = pruner.run(second * 10, &history, &mut |rounds| {
@@ -161,7 +161,7 @@ fn pruning() {
     assert!(pruner.run(second * 31, &history, &mut |_| Ok(())).unwrap().is_empty());
     assert_eq!(history.earliest_block().unwrap(), block(200, 100));
     let nothing = PruneConfig { num_kept: 0, ..config };
-    let mut pruner = Pruner::new(nothing, second * 0);
+    let mut pruner = Pruner::new(nothing, std::time::Duration::ZERO);
     for at in 1..20 {
         pruner.run(second * 10 * at, &history, &mut |_| Ok(())).unwrap();
     }
