@@ -16,8 +16,8 @@ use super::*;
 
 /// Outputs recorded from the reference.
 fn recorded() -> Vec<Value> {
-    let text = include_str!("../../../../vectors/cli/oasis-node.json");
-    serde_json::from_str(text).unwrap()
+    let bytes = dev_testkit::read(&dev_testkit::paths::vectors_dir().join("cli/oasis-node.json")).unwrap();
+    serde_json::from_slice(&bytes).unwrap()
 }
 
 fn words(entry: &Value) -> Vec<String> {

@@ -4,8 +4,8 @@
 //!
 //! It holds no node and no state of the network: it reads its own configuration directory, asks one node, signs, and sends.
 //!
-//! Main types: [`config::Config`] (`cli.toml`), [`wallet`] (keys), [`address`] (names of accounts), [`tx`] (sign, export,
-//! send); one module per command group below [`commands`].
+//! Main types: `config::Config` (`cli.toml`), `wallet` (keys), `address` (names of accounts), `tx` (sign, export, send);
+//! one module per command group below `commands`.
 //!
 //! Invariants: a secret key is in memory only while a command signs, and in a file only encrypted; nothing is sent to a
 //! network whose chain context differs from the configured one; results go to standard output, everything else to

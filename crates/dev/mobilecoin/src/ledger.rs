@@ -84,13 +84,13 @@ fn recorded_chain(path: &Path) -> Field<Vec<BlockData>> {
         .map(|folder| folder.join("blocks.json"))
         .find(|file| file.is_file())
         .ok_or("no blocks.json beside or above it")?;
-    let text = std::fs::read(&file).map_err(|e| e.to_string())?;
+    let text = dev_testkit::read(&file).map_err(|e| e.to_string())?;
     chain(&serde_json::from_slice(&text).map_err(|e| e.to_string())?)
 }
 
 /// A file of the archive holds the recorded blocks that its path names.
 pub(crate) fn check_archive_file(path: &Path, counts: &mut Counts) -> Checked {
-    let bytes = std::fs::read(path).map_err(|e| e.to_string())?;
+    let bytes = dev_testkit::read(path).map_err(|e| e.to_string())?;
     let full = path.to_string_lossy();
     let merged = full.contains("merged-");
     let blocks = archive::decode(&bytes, merged).map_err(|e| e.to_string())?;
@@ -125,7 +125,7 @@ pub(crate) fn check_database(path: &Path, counts: &mut Counts) -> Checked {
     let scratch = Scratch::new()?;
     let copy = scratch.0.join("reference");
     std::fs::create_dir_all(&copy).map_err(|e| e.to_string())?;
-    let bytes = std::fs::read(path).map_err(|e| e.to_string())?;
+    let bytes = dev_testkit::read(path).map_err(|e| e.to_string())?;
     std::fs::write(copy.join("data.mdb"), bytes).map_err(|e| e.to_string())?;
     let theirs = LedgerDb::open(&copy).map_err(err)?;
     let verified = verify::verify(&theirs, |_| {}).map_err(|e| e.to_string())?;

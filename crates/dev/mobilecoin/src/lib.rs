@@ -75,7 +75,7 @@ pub fn check_file(path: &Path, counts: &mut Counts) -> Result<(), Difference> {
         "mdb" => return ledger::check_database(path, counts).map_err(|what| fail("ledger", what)),
         _ => return Err(fail("file", "not a recorded format".into())),
     }
-    let text = std::fs::read(path).map_err(|e| fail("file", e.to_string()))?;
+    let text = dev_testkit::read(path).map_err(|e| fail("file", e.to_string()))?;
     let root: Value = serde_json::from_slice(&text).map_err(|e| fail("file", e.to_string()))?;
     check_value(&root, counts)
 }

@@ -7,7 +7,7 @@
 //! It judges shapes only: whether a point lies on the curve, a signature holds or a transaction is allowed is for the
 //! `mc` crates.
 //!
-//! Main types: [`tx::Tx`], [`block::Block`], [`block::ArchiveBlock`], [`mint::MintTx`], [`scp::Msg`],
+//! Main types: [`tx::Tx`], [`block::Block`], [`archive`], [`mint::MintTx`], [`scp::Msg`],
 //! [`peer::ConsensusMsg`], and the trait [`digest::Digestible`].
 //!
 //! Invariants: what was decoded from the canonical encoding encodes to the same bytes; keys, hashes and signatures of
