@@ -7,6 +7,8 @@ use crate::error::Result;
 
 /// Most decimal places of a token.
 const MAX_DECIMALS: u8 = 36;
+/// Decimal places of commission rates in percent.
+const COMMISSION_PERCENT_DECIMALS: u8 = 3;
 /// Longest text that is taken for an amount.
 const MAX_TEXT: usize = 128;
 
@@ -40,4 +42,9 @@ pub(crate) fn format(amount: &Quantity, decimals: u8) -> String {
     let (whole, rest) = digits.split_at(digits.len() - places);
     let rest = rest.trim_end_matches('0');
     format!("{whole}.{}", if rest.is_empty() { "0" } else { rest })
+}
+
+/// A commission rate in percent.
+pub(crate) fn percent(rate: &Quantity) -> String {
+    format!("{}%", format(rate, COMMISSION_PERCENT_DECIMALS))
 }

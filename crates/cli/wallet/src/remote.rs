@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use base_codec::Codec;
 use base_codec::cbor;
-use base_grpc::{Argument, Cbor, Client};
+use base_grpc::{Argument, Cbor, Client, Reply};
 use base_prims::Address;
 
 use crate::config::Network;
@@ -68,28 +68,19 @@ impl Remote {
         method: &str,
         argument: &A,
     ) -> Result<R> {
-        let service = format!("oasis-core.{service}");
-        let call = async {
-            let call = self.client.call::<A, Cbor<R>>(&service, method, argument);
-            tokio::time::timeout(CALL_TIMEOUT, call).await
-        };
-        match self.runtime.block_on(call) {
-            Ok(Ok(Cbor(answer))) => Ok(answer),
-            Ok(Err(error)) => Err(CliError::Refused(error.to_string())),
-            Err(_) => Err(CliError::new(format!("{method}: no answer within {} s", CALL_TIMEOUT.as_secs()))),
-        }
+        self.ask::<A, Cbor<R>>(service, method, argument).map(|Cbor(answer)| answer)
     }
 
     /// Calls a method that answers with nothing.
     pub(crate) fn submit<A: Argument>(&self, service: &str, method: &str, argument: &A) -> Result<()> {
+        self.ask(service, method, argument)
+    }
+
+    fn ask<A: Argument, R: Reply>(&self, service: &str, method: &str, argument: &A) -> Result<R> {
         let service = format!("oasis-core.{service}");
-        let call = async {
-            let call = self.client.call::<A, ()>(&service, method, argument);
-            tokio::time::timeout(CALL_TIMEOUT, call).await
-        };
+        let call = async { tokio::time::timeout(CALL_TIMEOUT, self.client.call(&service, method, argument)).await };
         match self.runtime.block_on(call) {
-            Ok(Ok(())) => Ok(()),
-            Ok(Err(error)) => Err(CliError::Refused(error.to_string())),
+            Ok(answer) => answer.map_err(|error| CliError::Refused(error.to_string())),
             Err(_) => Err(CliError::new(format!("{method}: no answer within {} s", CALL_TIMEOUT.as_secs()))),
         }
     }

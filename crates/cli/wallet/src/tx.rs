@@ -12,10 +12,11 @@ use wire_consensus::transaction::{Fee, SignedTransaction, Transaction};
 
 use crate::args::{TxFlags, TxFormat};
 use crate::commands::Selection;
+use crate::config::Store;
 use crate::error::{CliError, Result};
 use crate::out::{out, outln};
 use crate::remote::{OwnerQuery, Remote};
-use crate::wallet::Unlocked;
+use crate::wallet::{self, Unlocked};
 use crate::{address, amount, prompt};
 
 /// Argument of `Consensus.EstimateGas`.
@@ -88,6 +89,21 @@ pub(crate) fn make(
         return Ok(Made::Unsigned(tx));
     }
     sign(selection, flags, signer, &tx).map(Made::Signed)
+}
+
+/// Unlocks the account, makes, signs and sends (or writes out) one transaction.
+pub(crate) fn submit(
+    store: &Store,
+    selection: &Selection<'_>,
+    flags: &TxFlags,
+    method: &str,
+    body: &impl cbor::Encode,
+) -> Result<()> {
+    let name = selection.must_have_account()?;
+    let remote = connect(selection, flags)?;
+    let signer = wallet::unlock(store, name, flags.yes.yes)?;
+    let made = make(selection, flags, remote.as_ref(), &signer, Transaction::new(0, None, method, body))?;
+    finish(flags, remote.as_ref(), &made)
 }
 
 /// Shows a transaction, asks, and signs it as it is.

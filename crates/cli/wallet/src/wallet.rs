@@ -168,15 +168,11 @@ pub(crate) fn check_free(store: &Store, name: &str) -> Result<()> {
 
 /// Makes an account with a new key.
 pub(crate) fn create(store: &mut Store, name: &str, algorithm: &str, number: u32, passphrase: &str) -> Result<()> {
-    keep(store, name, &Secret::generate(algorithm)?, number, passphrase)
+    import(store, name, &Secret::generate(algorithm)?, number, passphrase)
 }
 
 /// Makes an account of a key or words that exist.
 pub(crate) fn import(store: &mut Store, name: &str, secret: &Secret, number: u32, passphrase: &str) -> Result<()> {
-    keep(store, name, secret, number, passphrase)
-}
-
-fn keep(store: &mut Store, name: &str, secret: &Secret, number: u32, passphrase: &str) -> Result<()> {
     check_free(store, name)?;
     let unlocked = secret.unlock(number)?;
     file::save(store.dir(), name, secret, passphrase)?;

@@ -162,26 +162,32 @@ pub(super) fn run(store: &Store, command: Command) -> Result<()> {
             let selection = consensus_selection(store, &args.signing)?;
             let amount = tokens(&selection, &args.amount)?;
             let account = address::resolve(&store.config, selection.network, &args.to)?;
-            submit(store, &selection, &args.signing, staking::METHOD_ADD_ESCROW, &Escrow { account, amount })
+            tx::submit(store, &selection, &args.signing.tx, staking::METHOD_ADD_ESCROW, &Escrow { account, amount })
         }
         Command::Undelegate(args) => {
             let selection = consensus_selection(store, &args.signing)?;
             let shares = amount::parse(&args.shares, 0)?;
             let account = address::resolve(&store.config, selection.network, &args.from)?;
-            submit(store, &selection, &args.signing, staking::METHOD_RECLAIM_ESCROW, &ReclaimEscrow { account, shares })
+            tx::submit(
+                store,
+                &selection,
+                &args.signing.tx,
+                staking::METHOD_RECLAIM_ESCROW,
+                &ReclaimEscrow { account, shares },
+            )
         }
         Command::Allow(args) => allow(store, &args),
         Command::Burn(args) => {
             let selection = consensus_selection(store, &args.signing)?;
             let amount = tokens(&selection, &args.amount)?;
-            submit(store, &selection, &args.signing, staking::METHOD_BURN, &Burn { amount })
+            tx::submit(store, &selection, &args.signing.tx, staking::METHOD_BURN, &Burn { amount })
         }
         Command::AmendCommissionSchedule(args) => amend(store, &args),
         Command::Entity(command) => entity_command(store, command),
         Command::NodeUnfreeze(args) => {
             let selection = consensus_selection(store, &args.signing)?;
             let node_id = public_key(&args.node)?;
-            submit(store, &selection, &args.signing, registry::METHOD_UNFREEZE_NODE, &UnfreezeNode { node_id })
+            tx::submit(store, &selection, &args.signing.tx, registry::METHOD_UNFREEZE_NODE, &UnfreezeNode { node_id })
         }
         Command::FromPublicKey { key } => {
             outln!("{}", Address::of_key(&public_key(&key)?));
@@ -204,21 +210,6 @@ fn consensus_selection<'a>(store: &'a Store, signing: &'a Signing) -> Result<Sel
 
 fn tokens(selection: &Selection<'_>, text: &str) -> Result<Quantity> {
     amount::parse(text, selection.network.denomination.decimals)
-}
-
-/// Makes, signs and sends (or writes out) one transaction.
-fn submit(
-    store: &Store,
-    selection: &Selection<'_>,
-    signing: &Signing,
-    method: &str,
-    body: &impl base_codec::cbor::Encode,
-) -> Result<()> {
-    let flags = &signing.tx;
-    let remote = tx::connect(selection, flags)?;
-    let signer = wallet::unlock(store, selection.must_have_account()?, flags.yes.yes)?;
-    let made = tx::make(selection, flags, remote.as_ref(), &signer, Transaction::new(0, None, method, body))?;
-    tx::finish(flags, remote.as_ref(), &made)
 }
 
 /// With `force` a warning, else an error.
@@ -253,7 +244,7 @@ fn transfer(store: &Store, args: &TransferArgs) -> Result<()> {
             CliError::new(format!("the fee of {} is more than the amount", selection.tokens(&fee.amount)))
         })?;
     }
-    submit(store, &selection, signing, staking::METHOD_TRANSFER, &body)
+    tx::submit(store, &selection, &signing.tx, staking::METHOD_TRANSFER, &body)
 }
 
 fn allow(store: &Store, args: &AllowArgs) -> Result<()> {
@@ -264,7 +255,7 @@ fn allow(store: &Store, args: &AllowArgs) -> Result<()> {
         None => (false, args.amount.as_str()),
     };
     let body = Allow { beneficiary, negative, amount_change: tokens(&selection, text)? };
-    submit(store, &selection, &args.signing, staking::METHOD_ALLOW, &body)
+    tx::submit(store, &selection, &args.signing.tx, staking::METHOD_ALLOW, &body)
 }
 
 /// The numbers of a step such as `5/1000`.
@@ -289,7 +280,7 @@ fn amend(store: &Store, args: &AmendArgs) -> Result<()> {
         bounds: args.bounds.iter().map(bound).collect::<Result<_>>()?,
     };
     let body = AmendCommissionSchedule { amendment };
-    submit(store, &selection, &args.signing, staking::METHOD_AMEND_COMMISSION_SCHEDULE, &body)
+    tx::submit(store, &selection, &args.signing.tx, staking::METHOD_AMEND_COMMISSION_SCHEDULE, &body)
 }
 
 fn entity_command(store: &Store, command: EntityCommand) -> Result<()> {
@@ -332,7 +323,7 @@ fn entity_command(store: &Store, command: EntityCommand) -> Result<()> {
         }
         EntityCommand::Deregister { signing } => {
             let selection = consensus_selection(store, &signing)?;
-            submit(store, &selection, &signing, registry::METHOD_DEREGISTER_ENTITY, &NO_BODY)
+            tx::submit(store, &selection, &signing.tx, registry::METHOD_DEREGISTER_ENTITY, &NO_BODY)
         }
     }
 }

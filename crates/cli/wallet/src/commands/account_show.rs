@@ -20,9 +20,6 @@ use crate::out::{out, outln};
 use crate::remote::{OwnerQuery, Remote};
 use crate::{address, amount};
 
-/// Decimals of commission rates in percent.
-const COMMISSION_PERCENT_DECIMALS: u8 = 3;
-
 #[derive(Debug, Args)]
 pub(super) struct Show {
     /// The account; the default account if none is named.
@@ -217,20 +214,19 @@ impl Page<'_> {
         if schedule.rates.is_empty() && schedule.bounds.is_empty() {
             return;
         }
-        let percent = |rate: &Quantity| format!("{}%", amount::format(rate, COMMISSION_PERCENT_DECIMALS));
         self.line(format_args!("  Commission Schedule:"));
         self.line(format_args!("    Rates:{}", if schedule.rates.is_empty() { " (none)" } else { "" }));
         for (number, step) in (1..).zip(&schedule.rates) {
             let (head, indent) = numbered(number);
             self.line(format_args!("      {head}start: epoch {}", step.start));
-            self.line(format_args!("      {indent}rate:  {}", percent(&step.rate)));
+            self.line(format_args!("      {indent}rate:  {}", amount::percent(&step.rate)));
         }
         self.line(format_args!("    Rate Bounds:{}", if schedule.bounds.is_empty() { " (none)" } else { "" }));
         for (number, step) in (1..).zip(&schedule.bounds) {
             let (head, indent) = numbered(number);
             self.line(format_args!("      {head}start:        epoch {}", step.start));
-            self.line(format_args!("      {indent}minimum rate: {}", percent(&step.rate_min)));
-            self.line(format_args!("      {indent}maximum rate: {}", percent(&step.rate_max)));
+            self.line(format_args!("      {indent}minimum rate: {}", amount::percent(&step.rate_min)));
+            self.line(format_args!("      {indent}maximum rate: {}", amount::percent(&step.rate_max)));
         }
         self.line(format_args!(""));
     }

@@ -3,10 +3,11 @@
 use base_prims::Address;
 use clap::Subcommand;
 
-use crate::config::{self, Entry, Store};
+use crate::config::{Entry, Store};
 use crate::error::Result;
 use crate::out::{out, outln};
 use crate::table;
+use crate::wallet::check_free;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
@@ -39,17 +40,6 @@ pub(super) enum Command {
         /// Its name.
         name: String,
     },
-}
-
-fn check_free(store: &Store, name: &str) -> Result<()> {
-    config::check_name(name)?;
-    if store.config.wallets.all.contains_key(name) {
-        return Err(format!("account '{name}' already exists in the wallet").into());
-    }
-    if store.config.address_book.contains_key(name) {
-        return Err(format!("address named '{name}' already exists in the address book").into());
-    }
-    Ok(())
 }
 
 fn missing(name: &str) -> String {

@@ -8,7 +8,6 @@ use clap::{Args, Subcommand};
 use wire_consensus::governance::{
     self, CancelUpgradeProposal, ChangeParametersProposal, Proposal, ProposalContent, ProposalVote, Vote, VoteEntry,
 };
-use wire_consensus::transaction::Transaction;
 use wire_consensus::upgrade::Descriptor;
 
 use super::Selection;
@@ -17,7 +16,7 @@ use crate::config::Store;
 use crate::error::{CliError, Result};
 use crate::out::{out, outln};
 use crate::remote::Remote;
-use crate::{address, table, tx, wallet};
+use crate::{address, table, tx};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
@@ -225,10 +224,5 @@ fn changes(module: &str, file: &PathBuf) -> Result<Raw> {
 
 fn submit(store: &Store, signing: &Signing, method: &str, body: &impl cbor::Encode) -> Result<()> {
     let selection = Selection::all(store, &signing.network, &signing.paratime, &signing.account)?;
-    let name = selection.must_have_account()?;
-    let flags = &signing.tx;
-    let remote = tx::connect(&selection, flags)?;
-    let signer = wallet::unlock(store, name, flags.yes.yes)?;
-    let made = tx::make(&selection, flags, remote.as_ref(), &signer, Transaction::new(0, None, method, body))?;
-    tx::finish(flags, remote.as_ref(), &made)
+    tx::submit(store, &selection, &signing.tx, method, body)
 }

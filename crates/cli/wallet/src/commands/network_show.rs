@@ -265,7 +265,7 @@ impl View<'_> {
         outln!("Entity ID:      {}", entity.id);
         outln!("Stake:          {}", self.selection.tokens(&account.escrow.active.balance));
         match rate {
-            Some(step) => outln!("Commission:     {}%", amount::format(&step.rate, 3)),
+            Some(step) => outln!("Commission:     {}", amount::percent(&step.rate)),
             None => outln!("Commission:     not set"),
         }
         outln!("\n=== NODES ===");
