@@ -19,6 +19,15 @@
 //! its checksums, signing keys and sealed storage are found again), with policies in every wrong form, and with simulated
 //! handoffs in which nodes drop out and lie.
 
+/// Offers methods of something behind an `Arc`: each row a name, the kind of calls, and the method.
+macro_rules! offer {
+    ($this:ident, $methods:ident; $($name:expr, $kind:ident => $f:expr;)*) => {$({
+        let this = ::std::sync::Arc::clone($this);
+        $methods.add($name, ::wire_runtime::enclave_rpc::Kind::$kind, move |caller, args| Ok($f(&*this, caller, args)?));
+    })*};
+}
+pub(crate) use offer;
+
 pub mod api;
 pub mod churp;
 pub mod client;

@@ -37,7 +37,6 @@ use wire_consensus::{
     },
     node::X25519PublicKey,
 };
-use wire_runtime::enclave_rpc::Kind;
 
 use crate::{
     KeyManagerError,
@@ -77,14 +76,7 @@ impl Secrets {
 
     /// Offers the methods: encrypted ones to enclaves, public keys to all, and those of the host.
     pub fn offer(self: &Arc<Self>, methods: &mut Methods) {
-        /// One row of the table: the method of a key manager behind a name.
-        macro_rules! offer {
-            ($($name:expr, $kind:ident => $f:expr;)*) => {$({
-                let this = Arc::clone(self);
-                methods.add($name, Kind::$kind, move |caller, args| Ok($f(&*this, caller, args)?));
-            })*};
-        }
-        offer! {
+        crate::offer! { self, methods;
             METHOD_GET_OR_CREATE_KEYS, NOISE_SESSION => Self::keys;
             METHOD_GET_PUBLIC_KEY, INSECURE_QUERY => Self::public_key;
             METHOD_GET_OR_CREATE_EPHEMERAL_KEYS, NOISE_SESSION => Self::ephemeral_keys;

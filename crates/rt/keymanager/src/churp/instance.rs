@@ -27,7 +27,6 @@ use wire_consensus::churp::{
         METHOD_VERIFICATION_MATRIX,
     },
 };
-use wire_runtime::enclave_rpc::Kind;
 
 use super::{
     ChurpError, Dealer, Handoff, HandoffKind, KeyShareRequest, Matrix, QueryRequest, Share, WireKeyShare, WireShare,
@@ -146,14 +145,7 @@ impl Churp {
 
     /// Offers the methods: commitments to all, points and shares to enclaves, and those of the host.
     pub fn offer(self: &Arc<Self>, methods: &mut Methods) {
-        /// One row of the table: the method behind a name.
-        macro_rules! offer {
-            ($($name:expr, $kind:ident => $f:expr;)*) => {$({
-                let this = Arc::clone(self);
-                methods.add($name, Kind::$kind, move |caller, args| Ok($f(&*this, caller, args)?));
-            })*};
-        }
-        offer! {
+        crate::offer! { self, methods;
             METHOD_VERIFICATION_MATRIX, INSECURE_QUERY => Self::matrix;
             METHOD_SHARE_REDUCTION_POINT, NOISE_SESSION => Self::reduction_point;
             METHOD_SHARE_DISTRIBUTION_POINT, NOISE_SESSION => Self::distribution_point;
