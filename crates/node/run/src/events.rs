@@ -2,22 +2,12 @@
 //!
 //! Reference: `go/upgrade/api`, `go/consensus/cometbft/{api,abci,full}`.
 
+use base_service::log_event::{
+    CONSENSUS_UPGRADE, INCOMPATIBLE_BINARY, PEER_EXCHANGE_DISABLED, PRUNE, STARTUP_UPGRADE, STATE_SYNC_COMPLETE,
+};
 use node_app::Queries;
 use tokio_util::sync::CancellationToken;
 use wire_consensus::upgrade::{HEIGHT_INVALID, PendingUpgrade, STAGE_CONSENSUS, STAGE_STARTUP};
-
-/// A node of an older or newer protocol than the upgrade that is due.
-const INCOMPATIBLE_BINARY: &str = "upgrade/incompatible-binary";
-/// The part of an upgrade that runs when the node starts has run.
-const STARTUP_UPGRADE: &str = "upgrade/startup-upgrade";
-/// The part of an upgrade that runs within a block has run.
-const CONSENSUS_UPGRADE: &str = "upgrade/consensus-upgrade";
-/// The node does not exchange addresses of peers.
-const PEER_EXCHANGE_DISABLED: &str = "cometbft/peer_exchange_disabled";
-/// State sync is over.
-const STATE_SYNC_COMPLETE: &str = "cometbft/abci/state_sync_complete";
-/// A version of the state was removed.
-const PRUNE: &str = "cometbft/abci/prune";
 
 /// What changed about pending upgrades.
 #[derive(Debug, PartialEq, Eq)]
