@@ -332,8 +332,10 @@ impl Application for EngineApp {
 
     fn check_tx(&mut self, tx: &[u8], kind: CheckKind) -> CheckResult {
         let result = self.app.check_tx(tx, kind);
-        if kind == CheckKind::Recheck && result.code != 0 {
-            self.versions.invalidated(tx, &result);
+        match kind {
+            CheckKind::Recheck if result.code != 0 => self.versions.invalidated(tx, &result),
+            CheckKind::New if result.code == 0 => self.versions.accepted(tx),
+            _ => {}
         }
         result
     }

@@ -11,22 +11,27 @@ use std::{
 };
 
 use apps_core::LocalConfig;
+use base_codec::cbor;
 use base_prims::{Hash, PublicKey};
 use comet_chain::app::CheckResult;
 use mkvs_db::{DbError, NodeDb};
 use mkvs_tree::{KvRead, Root, RootType, Tree, TreeError};
 use parking_lot::Mutex;
-use tokio::sync::{oneshot, watch};
+use tokio::sync::{broadcast, oneshot, watch};
 use wire_consensus::{
     Time,
     genesis::Document,
-    transaction::{Gas, Transaction},
+    roothash::{ExecutorCommit, METHOD_EXECUTOR_COMMIT},
+    transaction::{Gas, SignedTransaction, Transaction},
 };
 
 use crate::{NodeOptions, build_mux, pruner::PruneHandler};
 
 /// Most transactions that can be watched for becoming invalid at once.
 pub const MAX_WATCHED: usize = 10_000;
+
+/// Commitments of runtimes' committees that a reader of `Queries::watch_commitments` may lag behind.
+const COMMITMENT_BACKLOG: usize = 256;
 
 /// The newest committed state.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -81,6 +86,7 @@ pub(crate) struct Versions {
     pub(crate) retained: AtomicI64,
     pub(crate) prune_handlers: Mutex<Vec<Arc<dyn PruneHandler>>>,
     watched: Mutex<HashMap<Hash, oneshot::Sender<CheckResult>>>,
+    commitments: broadcast::Sender<Arc<ExecutorCommit>>,
 }
 
 impl Versions {
@@ -92,6 +98,7 @@ impl Versions {
             retained: AtomicI64::new(0),
             prune_handlers: Mutex::default(),
             watched: Mutex::default(),
+            commitments: broadcast::Sender::new(COMMITMENT_BACKLOG),
         })
     }
 
@@ -126,6 +133,21 @@ impl Versions {
     /// The state root of a version.
     pub(crate) fn state_root(&self, version: u64) -> Result<Option<Root>, DbError> {
         Ok(self.db.roots(version)?.into_iter().find(|r| r.root_type == RootType::STATE))
+    }
+
+    /// Tells of commitments in a transaction that the pool takes.
+    pub(crate) fn accepted(&self, tx: &[u8]) {
+        if self.commitments.receiver_count() == 0 {
+            return;
+        }
+        let Ok(signed) = cbor::from_slice::<SignedTransaction>(tx) else { return };
+        let Ok(tx) = cbor::from_slice::<Transaction>(signed.0.blob()) else { return };
+        if tx.method == METHOD_EXECUTOR_COMMIT
+            && let Ok(commit) = tx.body.decode_as::<ExecutorCommit>()
+        {
+            // Nobody listening any more is no error.
+            let _ = self.commitments.send(Arc::new(commit));
+        }
     }
 
     /// Tells whoever watches a transaction that it does not pass any more.
@@ -242,6 +264,11 @@ impl Queries {
         let (sender, receiver) = oneshot::channel();
         watched.insert(tx, sender);
         Some(receiver)
+    }
+
+    /// Commitments in transactions that the pool took since the subscription; who lags behind misses some.
+    pub fn watch_commitments(&self) -> broadcast::Receiver<Arc<ExecutorCommit>> {
+        self.versions.commitments.subscribe()
     }
 
     /// Lets somebody keep versions of the state, and with them blocks, from being pruned.

@@ -1,17 +1,21 @@
 //! The consensus layer of this node, as workers and services see it.
 
+use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use apps_committees::roothash::query;
+use apps_core::events;
 use apps_core::submit::{BoxFuture, Included, SubmitError, TransactionSubmitter as _};
 use base_crypto::context::ChainContext;
 use base_prims::PublicKey;
 use comet_engine::{EngineHandle, Phase};
 use mkvs_tree::KvRead;
 use node_app::{Queries, QueryError};
-use node_workers::{Chain, ChainError};
-use tokio::sync::watch;
+use node_workers::{Blocks, Chain, ChainError};
+use tokio::sync::{broadcast, watch};
 use tokio_util::sync::CancellationToken;
 use wire_cometbft::Time;
+use wire_consensus::roothash::{Event, ExecutorCommit};
 use wire_consensus::transaction::Transaction;
 
 /// A node whose newest block is older than this still syncs, in seconds. Source: `go/consensus/cometbft/full`.
@@ -104,5 +108,27 @@ impl Chain for LocalChain {
 
     fn context(&self) -> &ChainContext {
         &self.context
+    }
+}
+
+impl Blocks for LocalChain {
+    fn genesis_height(&self) -> i64 {
+        self.queries.genesis().height
+    }
+
+    fn last_retained(&self) -> i64 {
+        self.engine.blocks().base().max(self.genesis_height())
+    }
+
+    fn roothash_events(&self, height: i64) -> Result<Vec<Event>, ChainError> {
+        let failed = |error: &dyn std::error::Error| ChainError::Service(error.to_string());
+        let block = self.engine.blocks().block(height).map_err(|e| failed(&e))?;
+        let results = self.engine.chain().results(height).map_err(|e| failed(&e))?;
+        let (Some(block), Some(results)) = (block, results) else { return Err(ChainError::NoState(height)) };
+        Ok(events::of_block(&block.data.txs, &results, |tx, event| query::events(height, tx, event))?)
+    }
+
+    fn commitments(&self) -> broadcast::Receiver<Arc<ExecutorCommit>> {
+        self.queries.watch_commitments()
     }
 }

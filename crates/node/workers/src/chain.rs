@@ -1,10 +1,13 @@
 //! What the duties of a node see of the consensus layer.
 
+use std::sync::Arc;
+
 use apps_core::submit::{BoxFuture, Included, SubmitError};
 use base_crypto::context::ChainContext;
 use base_prims::PublicKey;
 use mkvs_tree::KvRead;
-use tokio::sync::watch;
+use tokio::sync::{broadcast, watch};
+use wire_consensus::roothash::{Event, ExecutorCommit};
 use wire_consensus::transaction::Transaction;
 
 /// Why the consensus layer could not answer.
@@ -43,4 +46,16 @@ pub trait Chain: Send + Sync {
     fn synced(&self) -> watch::Receiver<bool>;
     /// What signatures of transactions are bound to.
     fn context(&self) -> &ChainContext;
+}
+
+/// What workers of runtimes see beside the state.
+pub trait Blocks: Chain {
+    /// Height of the genesis document.
+    fn genesis_height(&self) -> i64;
+    /// Height of the oldest block that is still there.
+    fn last_retained(&self) -> i64;
+    /// Events of the root hash service that the block at a height brought, of all runtimes, in order. Reads disk.
+    fn roothash_events(&self, height: i64) -> Result<Vec<Event>, ChainError>;
+    /// Commitments in transactions that the pool has taken, from now on; who lags behind misses some.
+    fn commitments(&self) -> broadcast::Receiver<Arc<ExecutorCommit>>;
 }

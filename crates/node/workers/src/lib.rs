@@ -17,9 +17,10 @@ pub mod backoff;
 pub mod beacon;
 mod chain;
 pub mod registration;
+pub mod runtime;
 mod submission;
 
-pub use chain::{Chain, ChainError};
+pub use chain::{Blocks, Chain, ChainError};
 pub use submission::{Submission, SubmissionError};
 
 #[cfg(test)]

@@ -1,0 +1,1 @@
+//! The work of a node in a runtime's committee, and its transaction pool.

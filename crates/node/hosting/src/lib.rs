@@ -1,0 +1,1 @@
+//! Hosting of the configured runtimes by a node.

@@ -1,0 +1,1 @@
+//! The key manager's worker, and access to key managers elsewhere.

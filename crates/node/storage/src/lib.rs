@@ -1,0 +1,1 @@
+//! Following and serving the blocks and states of runtimes.
