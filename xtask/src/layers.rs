@@ -35,6 +35,7 @@ const TABLE: &[(&str, Layer)] = &[
     ("crates/base/metrics", L3),
     ("crates/base/kv-disk", L3),
     ("crates/base/service", L3),
+    ("crates/base/signer", L3),
     // It names the proof and quote types of the tree and of attestation.
     ("crates/wire/runtime", L2),
     ("crates/wire/*", L1),

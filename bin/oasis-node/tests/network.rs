@@ -64,6 +64,7 @@ async fn transacts_survives_a_killed_validator_and_stops_cleanly() {
         dir: dir.path().to_owned(),
         validators: 4,
         clients: 1,
+        paratime: None,
         base_port: 27_000,
         block_time: Duration::from_millis(300),
         epoch_interval: 10,

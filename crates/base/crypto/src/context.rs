@@ -50,6 +50,14 @@ pub enum ContextError {
     /// A chain context is not 64 lower-case hexadecimal characters.
     #[error("chain context must be 64 lower-case hexadecimal characters")]
     MalformedChain,
+    /// Whoever holds the key gave no signature.
+    #[error("signer gave no signature for `{context}`: {reason}")]
+    Holder {
+        /// Name of the context.
+        context: &'static str,
+        /// Why.
+        reason: String,
+    },
 }
 
 /// The chain context: hash of the genesis document as 64 lower-case hexadecimal characters.
@@ -200,6 +208,16 @@ pub fn prepare(
     suffix: Option<&[u8]>,
     message: &[u8],
 ) -> Result<[u8; 32], ContextError> {
+    let [a, b, c, d, e] = parts(context, chain, suffix)?;
+    Ok(sha512_256(&[a, b, c, d, e, message]))
+}
+
+/// What the full context consists of.
+fn parts<'a>(
+    context: &'a Context,
+    chain: Option<&'a ChainContext>,
+    suffix: Option<&'a [u8]>,
+) -> Result<[&'a [u8]; 5], ContextError> {
     let name = context.name;
     let (runtime_separator, suffix) = match (context.runtime_suffix, suffix) {
         (true, Some(s)) if s.len() > RUNTIME_SUFFIX_LEN => {
@@ -220,11 +238,10 @@ pub fn prepare(
     if got > MAX_CONTEXT_LEN {
         return Err(ContextError::TooLong { context: name, what: "full context", got, max: MAX_CONTEXT_LEN });
     }
-    let [a, b, c, d, e] = parts;
-    Ok(sha512_256(&[a, b, c, d, e, message]))
+    Ok(parts)
 }
 
-/// Signs `message` in a context.
+/// Signs `message` in a context; a held key is asked for from its holder, whose answer is checked.
 pub fn sign_with_context(
     key: &ed25519::SecretKey,
     context: &Context,
@@ -232,7 +249,16 @@ pub fn sign_with_context(
     suffix: Option<&[u8]>,
     message: &[u8],
 ) -> Result<[u8; 64], ContextError> {
-    Ok(key.sign(&prepare(context, chain, suffix, message)?))
+    let digest = prepare(context, chain, suffix, message)?;
+    let Some(holder) = key.holder() else { return Ok(key.sign(&digest)) };
+    let full = parts(context, chain, suffix)?.concat();
+    let failed = |reason| ContextError::Holder { context: context.name, reason };
+    let signature = holder.sign(&full, message).map_err(failed)?;
+    if ed25519::verify(&key.public(), &digest, &signature) {
+        Ok(signature)
+    } else {
+        Err(failed("its signature does not verify".to_owned()))
+    }
 }
 
 /// Whether `signature` covers `message` in a context.
@@ -253,6 +279,40 @@ pub fn verify_with_context(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ed25519::{KeyHolder, SecretKey};
+    use std::sync::Arc;
+
+    /// A holder that signs with a key of its own, or not at all.
+    struct Holder(Option<SecretKey>);
+
+    impl KeyHolder for Holder {
+        fn sign(&self, context: &[u8], message: &[u8]) -> Result<[u8; 64], String> {
+            let key = self.0.as_ref().ok_or("gone away")?;
+            Ok(key.sign(&sha512_256(&[context, message])))
+        }
+
+        fn prove(&self, alpha: &[u8]) -> Result<[u8; 80], String> {
+            Ok(crate::vrf::prove(self.0.as_ref().ok_or("gone away")?, alpha))
+        }
+    }
+
+    #[test]
+    fn held_keys_sign_as_keys_at_hand() {
+        let local = SecretKey::from_seed(&[9; 32]);
+        let held = |holder| SecretKey::held(local.public(), Arc::new(Holder(holder)));
+        let (key, chain) = (held(Some(local.clone())), chain());
+        let suffix = Some(&RUNTIME[..]);
+        let sign = |key| sign_with_context(key, &ROOTHASH_EXECUTOR_COMMITMENT, Some(&chain), suffix, b"m");
+        assert_eq!(sign(&key), sign(&local));
+        assert_eq!(crate::vrf::try_prove(&key, b"a"), Ok(crate::vrf::prove(&local, b"a")));
+        // One that answers with another key, and one that does not answer.
+        let other = held(Some(SecretKey::from_seed(&[8; 32])));
+        assert!(matches!(sign(&other), Err(ContextError::Holder { .. })));
+        assert!(crate::vrf::try_prove(&other, b"a").is_err());
+        assert!(matches!(sign(&held(None)), Err(ContextError::Holder { reason, .. }) if reason == "gone away"));
+        assert_eq!(key.sign(b"m"), [0; 64]);
+        assert_eq!(*key.seed(), [0; 32]);
+    }
 
     const RUNTIME: &[u8; 64] = b"000000000000000000000000000000000000000000000000f80306c9858e7279";
 

@@ -16,6 +16,8 @@ mod cache;
 pub use batch::BatchVerifier;
 pub use cache::PublicKeyCache;
 
+use std::sync::Arc;
+
 use curve25519_dalek::{EdwardsPoint, Scalar, edwards::CompressedEdwardsY};
 use ed25519_dalek::Signer;
 use sha2::{Digest, Sha512};
@@ -30,15 +32,50 @@ pub enum KeyError {
     PublicMismatch,
 }
 
-/// A signing key; wiped on drop, printed as its public key only.
+/// Whoever holds a key that this process does not have: a plugin or another machine. Calls may block.
+pub trait KeyHolder: Send + Sync {
+    /// Signs SHA-512/256(`context` ‖ `message`); the context is complete.
+    ///
+    /// # Errors
+    /// If there is no signature: why, in words.
+    fn sign(&self, context: &[u8], message: &[u8]) -> Result<[u8; 64], String>;
+    /// Proves the output of the verifiable random function for `alpha`.
+    ///
+    /// # Errors
+    /// If there is no proof: why, in words.
+    fn prove(&self, alpha: &[u8]) -> Result<[u8; 80], String>;
+}
+
+/// A signing key, at hand or held by somebody else; wiped on drop, printed as its public key only.
 #[derive(Clone)]
-pub struct SecretKey(ed25519_dalek::SigningKey);
+pub struct SecretKey(Inner);
+
+#[derive(Clone)]
+enum Inner {
+    Local(ed25519_dalek::SigningKey),
+    Held([u8; 32], Arc<dyn KeyHolder>),
+}
 
 impl SecretKey {
     /// Makes the key of an RFC 8032 seed.
     #[must_use]
     pub fn from_seed(seed: &[u8; 32]) -> Self {
-        Self(ed25519_dalek::SigningKey::from_bytes(seed))
+        Self(Inner::Local(ed25519_dalek::SigningKey::from_bytes(seed)))
+    }
+
+    /// The key `public` that `holder` signs with. It signs in contexts only: see [`crate::context::sign_with_context`].
+    #[must_use]
+    pub fn held(public: [u8; 32], holder: Arc<dyn KeyHolder>) -> Self {
+        Self(Inner::Held(public, holder))
+    }
+
+    /// Who holds the key, unless it is at hand.
+    #[must_use]
+    pub fn holder(&self) -> Option<&dyn KeyHolder> {
+        match &self.0 {
+            Inner::Local(_) => None,
+            Inner::Held(_, holder) => Some(&**holder),
+        }
     }
 
     /// Takes the 64-byte form seed ‖ public key.
@@ -49,28 +86,41 @@ impl SecretKey {
         if bool::from(key.public().as_slice().ct_eq(public)) { Ok(key) } else { Err(KeyError::PublicMismatch) }
     }
 
-    /// The 64-byte form seed ‖ public key.
+    /// The 64-byte form seed ‖ public key; the seed of a held key is zeros, as nobody here knows it.
     #[must_use]
     pub fn to_bytes(&self) -> Zeroizing<[u8; 64]> {
-        Zeroizing::new(self.0.to_keypair_bytes())
+        let mut bytes = Zeroizing::new([0; 64]);
+        bytes[..32].copy_from_slice(self.seed().as_slice());
+        bytes[32..].copy_from_slice(&self.public());
+        bytes
     }
 
-    /// The seed.
+    /// The seed; zeros for a held key.
     #[must_use]
     pub fn seed(&self) -> Zeroizing<[u8; 32]> {
-        Zeroizing::new(self.0.to_bytes())
+        match &self.0 {
+            Inner::Local(key) => Zeroizing::new(key.to_bytes()),
+            Inner::Held(..) => Zeroizing::new([0; 32]),
+        }
     }
 
     /// The public key.
     #[must_use]
     pub fn public(&self) -> [u8; 32] {
-        self.0.verifying_key().to_bytes()
+        match &self.0 {
+            Inner::Local(key) => key.verifying_key().to_bytes(),
+            Inner::Held(public, _) => *public,
+        }
     }
 
-    /// Signs a message as RFC 8032 says, without any context.
+    /// Signs a message as RFC 8032 says, without any context. A held key, which signs in contexts only, gives zeros,
+    /// which verify under no key.
     #[must_use]
     pub fn sign(&self, message: &[u8]) -> [u8; 64] {
-        self.0.sign(message).to_bytes()
+        match &self.0 {
+            Inner::Local(key) => key.sign(message).to_bytes(),
+            Inner::Held(..) => [0; 64],
+        }
     }
 }
 

@@ -70,7 +70,20 @@ fn output(gamma: &EdwardsPoint) -> [u8; OUTPUT_LEN] {
     Sha512::new_with_prefix([SUITE, 3]).chain_update(point.as_bytes()).chain_update([0]).finalize().into()
 }
 
-/// Proves the output for `alpha`. Time does not depend on the secret key.
+/// Proves the output for `alpha` with a key at hand or by whoever holds it, whose answer is checked.
+///
+/// # Errors
+/// If the holder gives no proof: why, in words.
+pub fn try_prove(key: &SecretKey, alpha: &[u8]) -> Result<[u8; PROOF_LEN], String> {
+    let Some(holder) = key.holder() else { return Ok(prove(key, alpha)) };
+    let proof = holder.prove(alpha)?;
+    match verify(&key.public(), alpha, &proof) {
+        Some(_) => Ok(proof),
+        None => Err("its proof does not verify".to_owned()),
+    }
+}
+
+/// Proves the output for `alpha` with a key at hand. Time does not depend on the secret key.
 #[must_use]
 pub fn prove(key: &SecretKey, alpha: &[u8]) -> [u8; PROOF_LEN] {
     let mut expanded: Zeroizing<[u8; 64]> = Zeroizing::new(Sha512::digest(key.seed().as_slice()).into());

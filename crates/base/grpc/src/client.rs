@@ -1,12 +1,20 @@
 //! Calls to a server.
 
+use std::future::Future;
 use std::path::PathBuf;
+use std::pin::Pin;
 use std::str::FromStr;
-use std::time::Duration;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
 
+use base_metrics::table;
 use bytes::Bytes;
 use futures_util::StreamExt as _;
 use http::uri::PathAndQuery;
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpStream, UnixStream};
+use tokio_rustls::TlsConnector;
 use tonic::client::Grpc;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Request};
@@ -15,6 +23,7 @@ use crate::codec::{MAX_MESSAGE_BYTES, Opaque};
 use crate::error::RpcError;
 use crate::message::{Argument, Reply};
 use crate::router::BoxStream;
+use crate::tls::ClientTls;
 
 /// How long a connection may take to come up.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -24,8 +33,48 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 pub enum Address {
     /// A socket file: `unix:PATH`.
     Unix(PathBuf),
-    /// `HOST:PORT`, without encryption.
+    /// `HOST:PORT`.
     Tcp(String),
+}
+
+/// How a connection comes up whenever it is needed: a socket, and TLS on it.
+#[derive(Clone)]
+struct Connector {
+    address: Address,
+    tls: Option<ClientTls>,
+}
+
+trait Io: AsyncRead + AsyncWrite + Send + Unpin {}
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Io for T {}
+type Connected = TokioIo<Box<dyn Io>>;
+
+async fn open(address: Address, tls: Option<ClientTls>) -> std::io::Result<Connected> {
+    let host = match &address {
+        Address::Unix(path) => return Ok(TokioIo::new(Box::new(UnixStream::connect(path).await?))),
+        Address::Tcp(host) => host,
+    };
+    let stream = TcpStream::connect(host).await?;
+    stream.set_nodelay(true)?;
+    let Some(tls) = tls else { return Ok(TokioIo::new(Box::new(stream))) };
+    let name = host.rsplit_once(':').map_or(host.as_str(), |(name, _)| name);
+    let name = name.trim_start_matches('[').trim_end_matches(']').to_owned();
+    let name = rustls::pki_types::ServerName::try_from(name).map_err(std::io::Error::other)?;
+    let stream = TlsConnector::from(tls.0).connect(name, stream).await?;
+    Ok(TokioIo::new(Box::new(stream)))
+}
+
+impl tower_service::Service<http::Uri> for Connector {
+    type Response = Connected;
+    type Error = std::io::Error;
+    type Future = Pin<Box<dyn Future<Output = std::io::Result<Connected>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, _: http::Uri) -> Self::Future {
+        Box::pin(open(self.address.clone(), self.tls.clone()))
+    }
 }
 
 /// Why there is no connection.
@@ -85,19 +134,36 @@ fn chain_of(error: &dyn std::error::Error) -> String {
 }
 
 impl Client {
-    /// Connects.
+    /// Connects without encryption.
     pub async fn connect(address: &Address) -> Result<Self, ConnectError> {
-        let uri = match address {
-            Address::Unix(path) => format!("unix:{}", path.display()),
-            Address::Tcp(address) => format!("http://{address}"),
-        };
+        Self::open(address, None).await
+    }
+
+    /// Connects over TLS; a socket file needs none and has none.
+    pub async fn connect_tls(address: &Address, tls: ClientTls) -> Result<Self, ConnectError> {
+        Self::open(address, Some(tls)).await
+    }
+
+    async fn open(address: &Address, tls: Option<ClientTls>) -> Result<Self, ConnectError> {
         let unreachable = |error: &dyn std::error::Error| ConnectError::Unreachable {
             address: address.to_string(),
             reason: chain_of(error),
         };
+        // The scheme is not looked at; the authority is what servers are told.
+        let uri = match address {
+            Address::Unix(_) => "http://localhost".to_owned(),
+            Address::Tcp(host) => format!("http://{host}"),
+        };
+        let connector = Connector { address: address.clone(), tls };
         let endpoint = Endpoint::from_shared(uri).map_err(|error| unreachable(&error))?;
-        let channel = endpoint.connect_timeout(CONNECT_TIMEOUT).connect().await.map_err(|error| unreachable(&error))?;
-        Ok(Self { channel })
+        let endpoint = endpoint.connect_timeout(CONNECT_TIMEOUT);
+        let connected = endpoint.connect_with_connector(connector);
+        // The endpoint's own limit covers the socket, not the handshake on it.
+        match tokio::time::timeout(CONNECT_TIMEOUT, connected).await {
+            Ok(Ok(channel)) => Ok(Self { channel }),
+            Ok(Err(error)) => Err(unreachable(&error)),
+            Err(error) => Err(unreachable(&error)),
+        }
     }
 
     fn grpc(&self) -> Grpc<Channel> {
@@ -109,10 +175,13 @@ impl Client {
     /// Calls a method with one answer; `service` is the full name.
     pub async fn call<A: Argument, R: Reply>(&self, service: &str, method: &str, argument: &A) -> Result<R, RpcError> {
         let (mut grpc, path) = (self.grpc(), path(service, method)?);
+        let (name, began) = (path.as_str().to_owned(), Instant::now());
+        table::GRPC_CLIENT_CALLS.with(&[&name]).inc();
         ready(&mut grpc).await?;
         let request = Request::new(argument.to_message());
-        let answer = grpc.unary(request, path, Opaque).await.map_err(|status| RpcError::from_status(&status))?;
-        R::from_message(&answer.into_inner())
+        let answer = grpc.unary(request, path, Opaque).await;
+        table::GRPC_CLIENT_LATENCY.with(&[&name]).observe_time(began.elapsed());
+        R::from_message(&answer.map_err(|status| RpcError::from_status(&status))?.into_inner())
     }
 
     /// Calls a method with a stream of answers.
@@ -123,8 +192,10 @@ impl Client {
         argument: &A,
     ) -> Result<BoxStream<R>, RpcError> {
         let (mut grpc, path) = (self.grpc(), path(service, method)?);
+        table::GRPC_CLIENT_CALLS.with(&[path.as_str()]).inc();
         ready(&mut grpc).await?;
         let request = Request::new(argument.to_message());
+        table::GRPC_CLIENT_STREAM_WRITES.with(&[path.as_str()]).inc();
         let answers =
             grpc.server_streaming(request, path, Opaque).await.map_err(|status| RpcError::from_status(&status))?;
         let decoded = answers.into_inner().map(|answer: Result<Bytes, _>| match answer {

@@ -13,6 +13,7 @@
 //!
 //! Tests: calls, streams, errors and limits between the server and the client over real sockets.
 
+mod authority;
 mod client;
 mod codec;
 mod error;
@@ -21,6 +22,8 @@ mod router;
 mod server;
 #[cfg(test)]
 mod tests;
+mod tls;
+mod web;
 
 pub use client::{Address, Client, ConnectError};
 pub use codec::MAX_MESSAGE_BYTES;
@@ -28,3 +31,5 @@ pub use error::{Code, RpcError};
 pub use message::{Argument, Cbor, Reply};
 pub use router::{BoxStream, Caller, Router};
 pub use server::{Listener, serve};
+pub use tls::{ClientTls, ServerTls, TlsSetupError};
+pub use web::{Web, serve_web};

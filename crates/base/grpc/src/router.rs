@@ -6,7 +6,9 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Instant;
 
+use base_metrics::table;
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt as _};
 use http::{HeaderValue, StatusCode, header};
@@ -72,6 +74,11 @@ impl Router {
             }
         };
         self.add(service, method, Method::Unary(Arc::new(handler)))
+    }
+
+    /// Whether there is a method of that full name (`service/method`).
+    pub fn has(&self, name: &str) -> bool {
+        self.methods.contains_key(name)
     }
 
     /// Adds a method with a stream of answers.
@@ -163,9 +170,14 @@ impl Router {
         };
         let mut grpc =
             Grpc::new(Opaque).max_decoding_message_size(MAX_MESSAGE_BYTES).max_encoding_message_size(MAX_MESSAGE_BYTES);
-        let mut response = match self.find(request.uri().path(), &caller) {
-            Ok(Method::Unary(call)) => grpc.unary(UnaryCall(call, caller), request).await,
-            Ok(Method::Streaming(call)) => grpc.server_streaming(StreamingCall(call, caller), request).await,
+        let name = request.uri().path().to_owned();
+        let found = self.find(&name, &caller);
+        if found.is_ok() {
+            table::GRPC_SERVER_CALLS.with(&[&name]).inc();
+        }
+        let mut response = match found {
+            Ok(Method::Unary(call)) => grpc.unary(UnaryCall(call, caller, name), request).await,
+            Ok(Method::Streaming(call)) => grpc.server_streaming(StreamingCall(call, caller, name), request).await,
             Err(error) => error.into_status().into_http(),
         };
         // The reference echoes whatever flavour of gRPC the client named.
@@ -175,7 +187,8 @@ impl Router {
     }
 }
 
-struct UnaryCall(Unary, Caller);
+/// A handler, who calls it, and the name that its measures go by.
+struct UnaryCall(Unary, Caller, String);
 
 impl tower_service::Service<Request<Bytes>> for UnaryCall {
     type Response = Response<Bytes>;
@@ -188,11 +201,18 @@ impl tower_service::Service<Request<Bytes>> for UnaryCall {
 
     fn call(&mut self, request: Request<Bytes>) -> Self::Future {
         let answer = (self.0)(request.into_inner(), self.1.clone());
-        Box::pin(async move { answer.await.map(Response::new).map_err(RpcError::into_status) })
+        let latency = table::GRPC_SERVER_LATENCY.with(&[&self.2]);
+        Box::pin(async move {
+            let began = Instant::now();
+            let answer = answer.await;
+            latency.observe_time(began.elapsed());
+            answer.map(Response::new).map_err(RpcError::into_status)
+        })
     }
 }
 
-struct StreamingCall(Streaming, Caller);
+/// The same with a stream of answers.
+struct StreamingCall(Streaming, Caller, String);
 
 type StatusStream = Pin<Box<dyn Stream<Item = Result<Bytes, Status>> + Send>>;
 
@@ -207,9 +227,13 @@ impl tower_service::Service<Request<Bytes>> for StreamingCall {
 
     fn call(&mut self, request: Request<Bytes>) -> Self::Future {
         let answers = (self.0)(request.into_inner(), self.1.clone());
+        let writes = table::GRPC_SERVER_STREAM_WRITES.with(&[&self.2]);
         Box::pin(async move {
             let answers = answers.await.map_err(RpcError::into_status)?;
-            let answers = answers.map(|answer| answer.map_err(RpcError::into_status));
+            let answers = answers.map(move |answer| {
+                writes.inc();
+                answer.map_err(RpcError::into_status)
+            });
             Ok(Response::new(Box::pin(answers) as StatusStream))
         })
     }

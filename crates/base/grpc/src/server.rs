@@ -10,12 +10,15 @@ use std::time::Duration;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpListener, UnixListener};
+use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
+use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
+use crate::authority::UnixClient;
 use crate::router::{Caller, Router};
+use crate::tls::ServerTls;
 
 /// Most connections at once.
 const MAX_CONNECTIONS: usize = 1024;
@@ -23,6 +26,8 @@ const MAX_CONNECTIONS: usize = 1024;
 const MAX_STREAMS: u32 = 1024;
 /// How long calls under way may go on when the server stops. Source: `go/common/grpc`.
 const DRAIN: Duration = Duration::from_secs(5);
+/// How long the TLS handshake of a connection may take.
+const HANDSHAKE: Duration = Duration::from_secs(10);
 /// Pause after the machine refused a connection for want of descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
@@ -33,7 +38,7 @@ pub struct Listener(Kind);
 #[derive(Debug)]
 enum Kind {
     Unix(UnixListener, PathBuf),
-    Tcp(TcpListener),
+    Tcp(TcpListener, Option<ServerTls>),
 }
 
 impl Listener {
@@ -64,13 +69,18 @@ impl Listener {
 
     /// Listens on an address without encryption: for loopback.
     pub async fn tcp(address: SocketAddr) -> io::Result<Self> {
-        Ok(Self(Kind::Tcp(TcpListener::bind(address).await?)))
+        Ok(Self(Kind::Tcp(TcpListener::bind(address).await?, None)))
+    }
+
+    /// Listens on an address with TLS.
+    pub async fn tls(address: SocketAddr, tls: ServerTls) -> io::Result<Self> {
+        Ok(Self(Kind::Tcp(TcpListener::bind(address).await?, Some(tls))))
     }
 
     /// The TCP address.
     pub fn local_addr(&self) -> Option<SocketAddr> {
         match &self.0 {
-            Kind::Tcp(listener) => listener.local_addr().ok(),
+            Kind::Tcp(listener, _) => listener.local_addr().ok(),
             Kind::Unix(..) => None,
         }
     }
@@ -87,6 +97,17 @@ impl Drop for Listener {
 
 /// Serves until stopped; then calls under way have five seconds to end.
 pub async fn serve(listener: Listener, router: Arc<Router>, stop: CancellationToken) {
+    each_connection(listener, stop, |accepted, stop| connection(accepted, router.clone(), stop)).await;
+}
+
+/// Runs a handler for each connection until stopped and drained.
+pub(crate) async fn each_connection<F>(
+    listener: Listener,
+    stop: CancellationToken,
+    handler: impl Fn(Accepted, CancellationToken) -> F,
+) where
+    F: Future<Output = ()> + Send + 'static,
+{
     let slots = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     let mut connections = JoinSet::new();
     loop {
@@ -96,10 +117,10 @@ pub async fn serve(listener: Listener, router: Arc<Router>, stop: CancellationTo
             accepted = accept(&listener) => accepted,
         };
         match accepted {
-            Ok(stream) => {
-                let (router, stop) = (router.clone(), stop.clone());
+            Ok(accepted) => {
+                let handled = handler(accepted, stop.clone());
                 connections.spawn(async move {
-                    connection(stream, router, stop).await;
+                    handled.await;
                     drop(slot);
                 });
             }
@@ -116,24 +137,57 @@ pub async fn serve(listener: Listener, router: Arc<Router>, stop: CancellationTo
     let _ = tokio::time::timeout(DRAIN, drained).await;
 }
 
-trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+/// A connection before its handshake, if it has one.
+pub(crate) enum Accepted {
+    Unix(UnixStream),
+    Tcp(TcpStream, Option<ServerTls>),
+}
+
+pub(crate) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 
-async fn accept(listener: &Listener) -> io::Result<Box<dyn Stream>> {
+async fn accept(listener: &Listener) -> io::Result<Accepted> {
     match &listener.0 {
-        Kind::Unix(listener, _) => Ok(Box::new(listener.accept().await?.0)),
-        Kind::Tcp(listener) => {
+        Kind::Unix(listener, _) => Ok(Accepted::Unix(listener.accept().await?.0)),
+        Kind::Tcp(listener, tls) => {
             let stream = listener.accept().await?.0;
             stream.set_nodelay(true)?;
-            Ok(Box::new(stream))
+            Ok(Accepted::Tcp(stream, tls.clone()))
         }
     }
 }
 
-async fn connection(stream: Box<dyn Stream>, router: Arc<Router>, stop: CancellationToken) {
+impl Accepted {
+    /// The stream to speak HTTP on, and who is at its other end.
+    pub(crate) async fn open(self) -> io::Result<(Box<dyn Stream>, Caller)> {
+        let (stream, tls) = match self {
+            Self::Unix(stream) => return Ok((Box::new(UnixClient::new(stream)), Caller::default())),
+            Self::Tcp(stream, None) => return Ok((Box::new(stream), Caller::default())),
+            Self::Tcp(stream, Some(tls)) => (stream, tls),
+        };
+        let shaken = tokio::time::timeout(HANDSHAKE, TlsAcceptor::from(tls.0).accept(stream)).await;
+        let stream = shaken.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
+        let certificate = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first());
+        let tls_key = certificate.and_then(|certificate| base_identity::certificate_key(certificate));
+        Ok((Box::new(stream), Caller { tls_key }))
+    }
+}
+
+async fn connection(accepted: Accepted, router: Arc<Router>, stop: CancellationToken) {
+    let opened = tokio::select! {
+        opened = accepted.open() => opened,
+        () = stop.cancelled() => return,
+    };
+    let (stream, caller) = match opened {
+        Ok(opened) => opened,
+        Err(error) => {
+            tracing::debug!(module = "grpc", err = %error, "connection refused");
+            return;
+        }
+    };
     let service = service_fn(move |request| {
-        let router = router.clone();
-        async move { router.answer(request, Caller::default()).await }
+        let (router, caller) = (router.clone(), caller.clone());
+        async move { router.answer(request, caller).await }
     });
     let mut builder = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
     builder

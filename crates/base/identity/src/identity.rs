@@ -3,7 +3,7 @@
 use crate::files::{self, FileError, KeyRole};
 use crate::tls::TlsIdentity;
 use base_crypto::ed25519::SecretKey;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use zeroize::Zeroizing;
 
 /// Files of the node's TLS identity: key, certificate.
@@ -52,29 +52,88 @@ impl std::fmt::Debug for P2pEntropy {
     }
 }
 
+/// Why a source gives no key.
+#[derive(Debug, thiserror::Error)]
+pub enum KeySourceError {
+    /// There is none for the role, but one may be generated.
+    #[error("no {0:?} key")]
+    Missing(KeyRole),
+    /// A key file.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// Another signer.
+    #[error("signer: {0}")]
+    Signer(String),
+}
+
+/// Where a node's keys come from: files or signers elsewhere.
+pub trait KeySource: Send + Sync {
+    /// The key of a role.
+    ///
+    /// # Errors
+    /// If there is none or it cannot be had.
+    fn load(&self, role: KeyRole) -> Result<SecretKey, KeySourceError>;
+    /// A new key for a role that has none.
+    ///
+    /// # Errors
+    /// If there is one, or the source makes none.
+    fn generate(&self, role: KeyRole) -> Result<SecretKey, KeySourceError>;
+}
+
+/// Key files of a folder.
+#[derive(Debug, Clone)]
+pub struct KeyFiles(
+    /// The folder.
+    pub PathBuf,
+);
+
+impl KeySource for KeyFiles {
+    fn load(&self, role: KeyRole) -> Result<SecretKey, KeySourceError> {
+        files::load_key(&self.0, role).map_err(KeySourceError::File)
+    }
+
+    fn generate(&self, role: KeyRole) -> Result<SecretKey, KeySourceError> {
+        Ok(files::generate_key(&self.0, role)?)
+    }
+}
+
+fn only_files(error: KeySourceError) -> FileError {
+    match error {
+        KeySourceError::File(error) => error,
+        // Files are the only source where this is called.
+        KeySourceError::Missing(role) => FileError::NotFound { path: role.secret_file().into() },
+        KeySourceError::Signer(reason) => FileError::Certificate { path: "signer".into(), reason },
+    }
+}
+
 impl Identity {
     /// Loads the keys of a data directory; a missing secret key is an error.
     ///
     /// As in the reference, missing public key files, P2P entropy and TLS keys are written even so, and certificates
     /// are always issued anew for `now_unix` (seconds since 1970).
     pub fn load(dir: &Path, now_unix: i64) -> Result<Self, FileError> {
-        Self::open(dir, now_unix, false)
+        Self::open(dir, &KeyFiles(dir.to_owned()), now_unix, false).map_err(only_files)
     }
 
     /// Loads the keys of a data directory and generates those that are missing.
     pub fn load_or_generate(dir: &Path, now_unix: i64) -> Result<Self, FileError> {
-        Self::open(dir, now_unix, true)
+        Self::open(dir, &KeyFiles(dir.to_owned()), now_unix, true).map_err(only_files)
     }
 
-    fn open(dir: &Path, now_unix: i64, generate: bool) -> Result<Self, FileError> {
+    /// Loads the keys from wherever they are and generates those that are missing; TLS keys are always files of `dir`.
+    pub fn load_or_generate_from(dir: &Path, keys: &dyn KeySource, now_unix: i64) -> Result<Self, KeySourceError> {
+        Self::open(dir, keys, now_unix, true)
+    }
+
+    fn open(dir: &Path, keys: &dyn KeySource, now_unix: i64, generate: bool) -> Result<Self, KeySourceError> {
         for name in EPHEMERAL_FILES {
             // Whether they existed or could be removed does not matter.
             let _ = std::fs::remove_file(dir.join(name));
         }
-        let node = open_key(dir, KeyRole::Node, generate, |_| Ok(()))?.0;
-        let (p2p, p2p_entropy) = open_key(dir, KeyRole::P2p, generate, |fresh| open_entropy(dir, fresh))?;
-        let consensus = open_key(dir, KeyRole::Consensus, generate, |_| Ok(()))?.0;
-        let vrf = open_key(dir, KeyRole::Vrf, generate, |_| Ok(()))?.0;
+        let node = open_key(dir, keys, KeyRole::Node, generate, |_| Ok(()))?.0;
+        let (p2p, p2p_entropy) = open_key(dir, keys, KeyRole::P2p, generate, |fresh| open_entropy(dir, fresh))?;
+        let consensus = open_key(dir, keys, KeyRole::Consensus, generate, |_| Ok(()))?.0;
+        let vrf = open_key(dir, keys, KeyRole::Vrf, generate, |_| Ok(()))?.0;
         let (tls, replaced_tls_key) = open_tls(dir, TLS_FILES, now_unix, true)?;
         let (sentry_client_tls, _) = open_tls(dir, SENTRY_FILES, now_unix, false)?;
         Ok(Self {
@@ -94,13 +153,15 @@ impl Identity {
 /// its public key file.
 fn open_key<T>(
     dir: &Path,
+    keys: &dyn KeySource,
     role: KeyRole,
     generate: bool,
     extra: impl FnOnce(bool) -> Result<T, FileError>,
-) -> Result<(SecretKey, T), FileError> {
-    let (key, fresh) = match files::load_key(dir, role) {
+) -> Result<(SecretKey, T), KeySourceError> {
+    let (key, fresh) = match keys.load(role) {
         Ok(key) => (key, false),
-        Err(e) if e.is_not_found() && generate => (files::generate_key(dir, role)?, true),
+        Err(KeySourceError::Missing(_)) if generate => (keys.generate(role)?, true),
+        Err(KeySourceError::File(e)) if e.is_not_found() && generate => (keys.generate(role)?, true),
         Err(e) => return Err(e),
     };
     let extra = extra(fresh)?;

@@ -3,8 +3,8 @@
 //! Layer L3: reads and writes files and takes entropy from the operating system; the clock is an argument. Reference
 //! counterpart: `go/common/identity`, `go/common/crypto/signature/signers/file`, `go/common/crypto/tls`, `go/common/pem`.
 //!
-//! What it does not do: no TLS connections (it gives certificates and checks those of peers); no remote signers; no
-//! entity descriptors, only the entity's key.
+//! What it does not do: no TLS connections (it gives certificates and checks those of peers); no signers but files, whose
+//! keys others hand in as a [`KeySource`]; no entity descriptors, only the entity's key.
 //!
 //! Main types: [`Identity`], [`KeyRole`], [`TlsIdentity`], [`verify_tls_peer`].
 //!
@@ -20,5 +20,7 @@ pub mod pem;
 mod tls;
 
 pub use files::{FileError, KeyRole, generate_key, load_key, load_key_file};
-pub use identity::{Identity, P2pEntropy};
-pub use tls::{COMMON_NAME, TlsError, TlsIdentity, verify_tls_peer};
+pub use identity::{Identity, KeyFiles, KeySource, KeySourceError, P2pEntropy};
+pub use tls::{
+    COMMON_NAME, TlsError, TlsIdentity, certificate_key, load_certificate, verify_tls_peer, verify_tls_peer_named,
+};

@@ -53,8 +53,53 @@ impl std::fmt::Debug for TlsIdentity {
 impl TlsIdentity {
     /// Issues a certificate for a key, valid from an hour before `now_unix` (seconds) to a year after it.
     pub fn issue(key: SecretKey, now_unix: i64) -> Result<Self, TlsError> {
-        let certificate = issue(&key, now_unix)?;
+        Self::issue_named(key, COMMON_NAME, now_unix)
+    }
+
+    /// The same with another common name, as the two sides of a remote signer have.
+    pub fn issue_named(key: SecretKey, name: &str, now_unix: i64) -> Result<Self, TlsError> {
+        let certificate = issue(&key, name, now_unix)?;
         Ok(Self { key, certificate })
+    }
+
+    /// Reads certificate and key, or makes and writes both if there is none of the two.
+    ///
+    /// # Errors
+    /// If a file cannot be read or written, or only one of them is there.
+    pub fn load_or_generate(
+        certificate_path: &Path,
+        key_path: &Path,
+        name: &str,
+        now_unix: i64,
+    ) -> Result<Self, FileError> {
+        match Self::load_pair(certificate_path, key_path) {
+            Err(error) if error.is_not_found() && !key_path.exists() => {
+                let key = SecretKey::from_seed(&*files::random(key_path)?);
+                let made = Self::issue_named(key, name, now_unix).map_err(|error| FileError::Certificate {
+                    path: certificate_path.to_owned(),
+                    reason: error.to_string(),
+                })?;
+                made.save(key_path, certificate_path)?;
+                Ok(made)
+            }
+            other => other,
+        }
+    }
+
+    /// Reads a certificate and its key as they are.
+    ///
+    /// # Errors
+    /// If a file cannot be read, or they do not belong together.
+    pub fn load_pair(certificate_path: &Path, key_path: &Path) -> Result<Self, FileError> {
+        let key = load_key(key_path)?;
+        let certificate = load_certificate(certificate_path)?;
+        match certificate_key(&certificate) {
+            Some(found) if found == key.public() => Ok(Self { key, certificate }),
+            _ => Err(FileError::Certificate {
+                path: certificate_path.to_owned(),
+                reason: format!("it is not of the key in {}", key_path.display()),
+            }),
+        }
     }
 
     /// The key.
@@ -87,10 +132,7 @@ impl TlsIdentity {
 
     /// Reads a key file and issues a fresh certificate for it.
     pub(crate) fn load(path: &Path, now_unix: i64) -> Result<Self, FileError> {
-        let text = files::read(path, false)?;
-        let der = pem::decode(KEY_PEM, &text).map_err(|source| FileError::Pem { path: path.to_owned(), source })?;
-        let key = parse_pkcs8(&der).ok_or_else(|| FileError::NotEd25519 { path: path.to_owned() })?;
-        Self::issue_for(key, path, now_unix)
+        Self::issue_for(load_key(path)?, path, now_unix)
     }
 
     /// Makes a new key, not yet written to the file.
@@ -107,6 +149,33 @@ impl TlsIdentity {
         files::write(key_path, pem::encode(KEY_PEM, &self.key_pkcs8_der()).as_bytes(), SECRET_MODE, true)?;
         files::write(certificate_path, pem::encode(CERT_PEM, &self.certificate).as_bytes(), CERT_MODE, true)
     }
+}
+
+fn load_key(path: &Path) -> Result<SecretKey, FileError> {
+    let text = files::read(path, false)?;
+    let der = pem::decode(KEY_PEM, &text).map_err(|source| FileError::Pem { path: path.to_owned(), source })?;
+    parse_pkcs8(&der).ok_or_else(|| FileError::NotEd25519 { path: path.to_owned() })
+}
+
+/// Reads a certificate file (PEM) and gives the certificate (DER), which is not checked.
+///
+/// # Errors
+/// If the file cannot be read or is none.
+pub fn load_certificate(path: &Path) -> Result<Vec<u8>, FileError> {
+    let text = files::read(path, false)?;
+    let der = pem::decode(CERT_PEM, &text).map_err(|source| FileError::Pem { path: path.to_owned(), source })?;
+    Ok(der.to_vec())
+}
+
+/// The Ed25519 key of a certificate (DER), which is not checked otherwise.
+#[must_use]
+pub fn certificate_key(certificate_der: &[u8]) -> Option<[u8; 32]> {
+    let (_, certificate) = X509Certificate::from_der(certificate_der).ok()?;
+    let info = &certificate.subject_pki;
+    if info.algorithm.algorithm != OID_SIG_ED25519 {
+        return None;
+    }
+    info.subject_public_key.data.as_ref().try_into().ok()
 }
 
 /// Takes the seed out of PKCS#8 version 1 or 2.
@@ -152,10 +221,10 @@ fn year_later(t: OffsetDateTime) -> Option<OffsetDateTime> {
     t.replace_year(year).or_else(|_| t.replace_day(1)?.replace_month(Month::March)?.replace_year(year)).ok()
 }
 
-fn issue(key: &SecretKey, now_unix: i64) -> Result<Vec<u8>, TlsError> {
+fn issue(key: &SecretKey, name: &str, now_unix: i64) -> Result<Vec<u8>, TlsError> {
     let now = OffsetDateTime::from_unix_timestamp(now_unix).map_err(|_| TlsError::Clock { now_unix })?;
+    let text = name.try_into().map_err(|e: rcgen::Error| TlsError::Issue(e.to_string()))?;
     let mut name = DistinguishedName::new();
-    let text = COMMON_NAME.try_into().map_err(|e: rcgen::Error| TlsError::Issue(e.to_string()))?;
     name.push(DnType::CommonName, DnValue::PrintableString(text));
     let mut params = CertificateParams::default();
     params.distinguished_name = name;
@@ -197,10 +266,12 @@ pub enum TlsError {
         expected: [u8; 32],
     },
     /// The common name is wrong.
-    #[error("certificate's common name is `{found}`, expected `{COMMON_NAME}`")]
+    #[error("certificate's common name is `{found}`, expected `{expected}`")]
     CommonName {
         /// What it is, shortened.
         found: String,
+        /// What it must be.
+        expected: &'static str,
     },
     /// The serial number is not 1.
     #[error("certificate's serial number is not 1")]
@@ -247,6 +318,16 @@ pub fn verify_tls_peer(
     expected: Option<&[u8; 32]>,
     now_unix: i64,
 ) -> Result<[u8; 32], TlsError> {
+    verify_tls_peer_named(certificate_der, expected, COMMON_NAME, now_unix)
+}
+
+/// The same for certificates with another common name.
+pub fn verify_tls_peer_named(
+    certificate_der: &[u8],
+    expected: Option<&[u8; 32]>,
+    common_name: &'static str,
+    now_unix: i64,
+) -> Result<[u8; 32], TlsError> {
     let (rest, cert) = X509Certificate::from_der(certificate_der).map_err(|_| TlsError::Malformed("not X.509"))?;
     if !rest.is_empty() {
         return Err(TlsError::Malformed("bytes follow it"));
@@ -262,8 +343,8 @@ pub fn verify_tls_peer(
         return Err(TlsError::Key { found: key, expected: *expected });
     }
     let name = cert.subject.iter_common_name().last().and_then(|n| n.as_str().ok()).unwrap_or_default();
-    if name != COMMON_NAME {
-        return Err(TlsError::CommonName { found: name.chars().take(64).collect() });
+    if name != common_name {
+        return Err(TlsError::CommonName { found: name.chars().take(64).collect(), expected: common_name });
     }
     if cert.raw_serial() != [1] {
         return Err(TlsError::Serial);

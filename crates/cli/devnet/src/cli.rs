@@ -11,7 +11,8 @@ use base_service::signals;
 use clap::{Args, Parser, Subcommand};
 
 use crate::chain::Chain;
-use crate::plan::{Node, Role};
+use crate::keyvalue::KeyValue;
+use crate::plan::{Node, ParaTime, Role};
 use crate::process::STOP_PATIENCE;
 use crate::{DevnetError, Network, Plan, Running, State};
 
@@ -66,6 +67,15 @@ struct Start {
     /// Number of client nodes.
     #[arg(long, default_value_t = 1)]
     clients: u16,
+    /// Program of a ParaTime to run; `simple-keyvalue` stands for the one beside this program.
+    #[arg(long, value_name = "PROGRAM")]
+    paratime: Option<PathBuf>,
+    /// Number of nodes that execute the ParaTime.
+    #[arg(long, default_value_t = 3, requires = "paratime")]
+    computes: u16,
+    /// Run the ParaTime without a sandbox: where bubblewrap is missing.
+    #[arg(long, requires = "paratime")]
+    unconfined: bool,
     /// First port; every node takes two.
     #[arg(long, default_value_t = 26_700)]
     base_port: u16,
@@ -131,6 +141,14 @@ fn node_binary(named: Option<PathBuf>) -> PathBuf {
     })
 }
 
+/// The ParaTime's program: a path, or the name of one beside this program.
+fn paratime_binary(named: PathBuf) -> PathBuf {
+    if named.components().count() > 1 || named.is_file() {
+        return std::path::absolute(&named).unwrap_or(named);
+    }
+    std::env::current_exe().unwrap_or_default().with_file_name(named)
+}
+
 async fn start(start: Start) -> Result<(), DevnetError> {
     let began = Instant::now();
     let dir = absolute(&start.dir)?;
@@ -138,6 +156,12 @@ async fn start(start: Start) -> Result<(), DevnetError> {
         dir: dir.clone(),
         validators: start.validators,
         clients: start.clients,
+        paratime: start.paratime.map(|program| ParaTime {
+            binary: paratime_binary(program),
+            computes: start.computes,
+            sandboxed: !start.unconfined,
+            checkpoint_interval: 0,
+        }),
         base_port: start.base_port,
         block_time: Duration::from_millis(start.block_time),
         epoch_interval: start.epoch_interval,
@@ -192,6 +216,7 @@ async fn start(start: Start) -> Result<(), DevnetError> {
     let height = ready?;
     println!("ready after {:.1} s at height {height}", began.elapsed().as_secs_f64());
     first_transaction(&dir, &chain_context, &nodes, resumed).await?;
+    first_round(&nodes, &mut running, Duration::from_secs(start.timeout), &dir).await?;
     describe(&dir, &chain_context, &nodes);
     if start.detach {
         running.release();
@@ -286,6 +311,48 @@ async fn first_transaction(dir: &Path, chain_context: &str, nodes: &[Node], resu
         to.name,
         began.elapsed().as_secs_f64(),
         to.name,
+    );
+    Ok(())
+}
+
+/// Waits until the ParaTime has a committee, and has it execute a transaction.
+async fn first_round(nodes: &[Node], running: &mut Running, patience: Duration, dir: &Path) -> Result<(), DevnetError> {
+    let Some(node) = nodes.iter().rev().find(|node| matches!(node.role, Role::Compute | Role::Client)) else {
+        return Ok(());
+    };
+    if !nodes.iter().any(|node| node.role == Role::Compute) {
+        return Ok(());
+    }
+    let paratime = KeyValue::connect(node).await?;
+    let until = Instant::now() + patience;
+    loop {
+        // The first rounds are those of the genesis block and of the elections.
+        let standing = match paratime.newest().await {
+            Ok(block) if block.header.round > 1 => break,
+            Ok(block) => format!("round {}", block.header.round),
+            Err(error) => error.to_string(),
+        };
+        if let Some(ended) = running.ended() {
+            return Err(ended);
+        }
+        if Instant::now() > until {
+            let what = format!("ParaTime has no committee yet ({standing})");
+            return Err(DevnetError::NotReady { seconds: patience.as_secs(), what, dir: dir.to_owned() });
+        }
+        tokio::time::sleep(POLL).await;
+    }
+    // The same as in an earlier run would be refused for its nonce.
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos().to_string();
+    let began = Instant::now();
+    let meta = paratime.submit(paratime.insertion(now.as_bytes(), 0, "first", &now)).await?;
+    if let Some(error) = meta.check_tx_error {
+        return Err(DevnetError::Call { node: node.name.clone(), message: format!("ParaTime refuses: {error}") });
+    }
+    println!(
+        "the ParaTime {} executed a transaction in round {} after {:.1} s",
+        crate::paratime::id(),
+        meta.round,
+        began.elapsed().as_secs_f64()
     );
     Ok(())
 }

@@ -48,8 +48,18 @@ pub(crate) fn text(common: &Common<'_>, node: &Node) -> String {
             let _ = writeln!(text, "    - {}", quoted(seed));
         }
     }
-    if node.role == Role::Validator {
+    if matches!(node.role, Role::Validator | Role::Compute) {
         let _ = write!(text, "registration:\n  entity_id: {}\n", quoted(&common.entity));
+    }
+    if let Some(paratime) = &common.plan.paratime
+        && matches!(node.role, Role::Compute | Role::Client)
+    {
+        let bundle = quoted(&common.plan.bundle_file().display());
+        let provisioner = if paratime.sandboxed { "sandboxed" } else { "unconfined" };
+        let _ = write!(text, "runtime:\n  provisioner: {provisioner}\n  paths:\n    - {bundle}\n");
+        if paratime.checkpoint_interval > 0 && node.role == Role::Compute {
+            text.push_str("storage:\n  checkpointer:\n    enabled: true\n    check_interval: 1s\n");
+        }
     }
     text
 }

@@ -5,6 +5,14 @@ use std::path::PathBuf;
 /// Why there is no network.
 #[derive(Debug, thiserror::Error)]
 pub enum DevnetError {
+    /// The ParaTime's program cannot be made a bundle.
+    #[error("ParaTime program {path}: {reason}")]
+    Bundle {
+        /// The program.
+        path: PathBuf,
+        /// Why.
+        reason: String,
+    },
     /// A file or directory could not be used.
     #[error("could not {action} {}: {source}", path.display())]
     Io {

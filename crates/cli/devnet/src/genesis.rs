@@ -5,7 +5,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 
 use base_codec::Bytes;
 use base_identity::Identity;
-use base_prims::{Address, PublicKey, Quantity, Version};
+use base_prims::{Address, Hash, PublicKey, Quantity, Version};
 use wire_cometbft::Time;
 use wire_consensus::beacon::{self, VrfParameters};
 use wire_consensus::entity;
@@ -22,6 +22,7 @@ use wire_consensus::transaction::Costs;
 use crate::DevnetError;
 use crate::keys::Owner;
 use crate::network::Funded;
+use crate::paratime;
 use crate::plan::{Node, Plan};
 
 /// Tokens are written with this many decimals, as on the public networks.
@@ -50,6 +51,7 @@ pub(crate) fn build(
     owner: &Owner,
     validators: &[Registered<'_>],
     accounts: &[Funded],
+    bundle: Option<Hash>,
 ) -> Result<Document, DevnetError> {
     let mut document = Document {
         height: 1,
@@ -62,6 +64,9 @@ pub(crate) fn build(
     document.registry.entities = vec![sign_entity(owner)?];
     document.registry.nodes =
         validators.iter().map(|registered| sign_node(owner, registered)).collect::<Result<_, _>>()?;
+    if let (Some(paratime), Some(checksum)) = (&plan.paratime, bundle) {
+        document.registry.runtimes = vec![paratime::descriptor(paratime, owner.entity.id, checksum)];
+    }
     Ok(document)
 }
 

@@ -20,6 +20,8 @@ mod error;
 mod genesis;
 mod keys;
 mod network;
+mod paratime;
+pub mod keyvalue;
 pub mod plan;
 pub mod process;
 pub mod state;
@@ -27,7 +29,7 @@ pub mod state;
 pub use cli::run;
 pub use error::DevnetError;
 pub use network::{Funded, Network};
-pub use plan::{Node, Plan, Role};
+pub use plan::{Node, ParaTime, Plan, Role};
 pub use process::Running;
 pub use state::State;
 

@@ -9,7 +9,7 @@ use base_prims::{Address, PublicKey};
 use crate::config::{self, Common};
 use crate::genesis::{self, Registered};
 use crate::plan::{Node, Plan, Role};
-use crate::{DevnetError, keys};
+use crate::{DevnetError, keys, paratime};
 
 /// Directory of the entity that owns the validators.
 const ENTITY_DIR: &str = "entity";
@@ -56,10 +56,12 @@ impl Network {
             .filter(|(node, _)| node.role == Role::Validator)
             .map(|(node, identity)| Registered { node, identity })
             .collect();
-        let ids = validators.iter().map(|registered| registered.identity.node.public().into()).collect();
+        let owned = pairs().filter(|(node, _)| matches!(node.role, Role::Validator | Role::Compute));
+        let ids = owned.map(|(_, identity)| identity.node.public().into()).collect();
         let owner = keys::make_entity(&plan.dir.join(ENTITY_DIR), ids)?;
         let accounts = accounts(&plan.dir, keys::make_key)?;
-        let document = genesis::build(&plan, &owner, &validators, &accounts)?;
+        let bundle = plan.paratime.as_ref().map(|paratime| paratime::bundle(&plan, paratime)).transpose()?;
+        let document = genesis::build(&plan, &owner, &validators, &accounts, bundle)?;
         document.sanity_check(true).map_err(|error| DevnetError::Genesis(error.to_string()))?;
         write(&plan.genesis_file(), &document.to_canonical_json())?;
 

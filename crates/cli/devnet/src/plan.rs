@@ -8,6 +8,8 @@ use crate::DevnetError;
 
 /// Most validators: each takes 10 to 30 MB and two ports.
 pub const MAX_VALIDATORS: u16 = 64;
+/// Most compute nodes.
+pub const MAX_COMPUTES: u16 = 64;
 /// Most client nodes.
 pub const MAX_CLIENTS: u16 = 64;
 /// Fewest blocks per epoch: proofs of randomness and registrations need room.
@@ -28,6 +30,8 @@ pub enum Role {
     Seed,
     /// Makes blocks.
     Validator,
+    /// Executes the ParaTime.
+    Compute,
     /// Follows, and answers whoever asks.
     Client,
 }
@@ -39,6 +43,7 @@ impl Role {
         match self {
             Self::Seed => "seed",
             Self::Validator => "validator",
+            Self::Compute => "compute",
             Self::Client => "client",
         }
     }
@@ -46,7 +51,7 @@ impl Role {
     /// The role with that mode.
     #[must_use]
     pub fn from_mode(mode: &str) -> Option<Self> {
-        [Self::Seed, Self::Validator, Self::Client].into_iter().find(|role| role.mode() == mode)
+        [Self::Seed, Self::Validator, Self::Compute, Self::Client].into_iter().find(|role| role.mode() == mode)
     }
 }
 
@@ -91,6 +96,20 @@ impl Node {
     }
 }
 
+/// A ParaTime of a network.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ParaTime {
+    /// Its program: an ELF executable that speaks the Runtime Host Protocol.
+    pub binary: PathBuf,
+    /// How many nodes execute it; all but one form the committee, the last one is its backup. Of fewer than three all
+    /// are in the committee.
+    pub computes: u16,
+    /// Whether it runs in a sandbox; outside it has all rights of the node.
+    pub sandboxed: bool,
+    /// Rounds between checkpoints; 0: none are made.
+    pub checkpoint_interval: u64,
+}
+
 /// Sizes, places and times of a network.
 #[derive(Debug, Clone)]
 pub struct Plan {
@@ -100,6 +119,8 @@ pub struct Plan {
     pub validators: u16,
     /// How many clients.
     pub clients: u16,
+    /// The ParaTime, if there is to be one.
+    pub paratime: Option<ParaTime>,
     /// First port; each node takes the next two.
     pub base_port: u16,
     /// Time between blocks.
@@ -113,10 +134,32 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// The nodes, seed first, then validators, then clients.
+    /// How many nodes execute the ParaTime.
+    #[must_use]
+    pub fn computes(&self) -> u16 {
+        self.paratime.as_ref().map_or(0, |paratime| paratime.computes)
+    }
+
+    /// How many nodes there are.
+    fn count(&self) -> u16 {
+        1 + self.validators + self.computes() + self.clients
+    }
+
+    /// The bundle of the ParaTime.
+    #[must_use]
+    pub fn bundle_file(&self) -> PathBuf {
+        self.dir.join("paratime.orc")
+    }
+
+    /// The nodes, seed first, then validators, compute nodes, clients.
     #[must_use]
     pub fn nodes(&self) -> Vec<Node> {
-        let names = [(Role::Seed, 1), (Role::Validator, self.validators), (Role::Client, self.clients)];
+        let names = [
+            (Role::Seed, 1),
+            (Role::Validator, self.validators),
+            (Role::Compute, self.computes()),
+            (Role::Client, self.clients),
+        ];
         let all = names.into_iter().flat_map(|(role, count)| (0..count).map(move |index| (role, index)));
         all.zip(0_u16..)
             .map(|((role, index), place)| {
@@ -139,6 +182,15 @@ impl Plan {
         if self.clients > MAX_CLIENTS {
             return wrong(format!("{} clients: at most {MAX_CLIENTS} are possible", self.clients));
         }
+        if let Some(paratime) = &self.paratime {
+            if paratime.computes == 0 || paratime.computes > MAX_COMPUTES {
+                let found = paratime.computes;
+                return wrong(format!("{found} compute nodes: between 1 and {MAX_COMPUTES} are possible"));
+            }
+            if !paratime.binary.is_file() {
+                return Err(DevnetError::NoBinary { path: paratime.binary.clone() });
+            }
+        }
         if self.epoch_interval < MIN_EPOCH_INTERVAL {
             return wrong(format!(
                 "an epoch of {} blocks: at least {MIN_EPOCH_INTERVAL} are needed",
@@ -149,7 +201,7 @@ impl Plan {
             let (found, least, most) = (self.block_time, MIN_BLOCK_TIME, MAX_BLOCK_TIME);
             return wrong(format!("a block time of {found:?}: between {least:?} and {most:?} are possible"));
         }
-        let ports = (1 + self.validators + self.clients) * PORTS_PER_NODE;
+        let ports = self.count() * PORTS_PER_NODE;
         if self.base_port < 1024 || self.base_port.checked_add(ports).is_none() {
             let most = u16::MAX - ports;
             return wrong(format!("base port {}: between 1024 and {most} is possible", self.base_port));
@@ -181,7 +233,7 @@ impl Plan {
     /// A first port from which on enough are free, if there is one.
     #[must_use]
     pub fn free_base_port(&self) -> Option<u16> {
-        let count = usize::from((1 + self.validators + self.clients) * PORTS_PER_NODE);
+        let count = usize::from(self.count() * PORTS_PER_NODE);
         (self.base_port..u16::MAX - 1_000)
             .step_by(count.max(1))
             .find(|base| Self { base_port: *base, ..self.clone() }.check_ports().is_ok())

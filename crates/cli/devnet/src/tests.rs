@@ -10,6 +10,7 @@ fn plan(dir: PathBuf) -> Plan {
     Plan {
         dir,
         validators: 3,
+        paratime: None,
         clients: 1,
         base_port: 26_700,
         block_time: Duration::from_millis(500),

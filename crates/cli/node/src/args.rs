@@ -5,7 +5,8 @@ use std::path::PathBuf;
 use base_codec::cbor;
 use base_crypto::blacklist::test_key;
 use base_crypto::ed25519::SecretKey;
-use base_identity::{FileError, KeyRole, load_key};
+use base_identity::{KeyRole, KeySource};
+use base_signer::{PluginConfig, RemoteConfig, SignerConfig};
 use base_prims::{PublicKey, Quantity};
 use node_config::Config;
 use wire_consensus::entity::{Entity, LATEST_VERSION};
@@ -77,6 +78,28 @@ pub(crate) struct SignerArgs {
     pub(crate) test_entity: bool,
 }
 
+impl SignerArgs {
+    /// The signer that the flags describe.
+    pub(crate) fn config(&self) -> SignerConfig {
+        let path = |path: &Option<PathBuf>| path.clone().unwrap_or_default();
+        SignerConfig {
+            backend: self.backend.clone(),
+            composite: self.composite_backends.clone().unwrap_or_default(),
+            remote: RemoteConfig {
+                address: self.remote_address.clone().unwrap_or_default(),
+                client_certificate: path(&self.remote_client_certificate),
+                client_key: path(&self.remote_client_key),
+                server_certificate: path(&self.remote_server_certificate),
+            },
+            plugin: PluginConfig {
+                name: self.plugin_name.clone().unwrap_or_default(),
+                path: path(&self.plugin_path),
+                config: self.plugin_config.clone().unwrap_or_default(),
+            },
+        }
+    }
+}
+
 /// The entity of the test networks and its key.
 pub(crate) fn test_entity() -> (Entity, SecretKey) {
     let key = test_key(TEST_ENTITY);
@@ -102,16 +125,10 @@ impl Session {
         self.options.dont_blame_oasis && self.signer.test_entity
     }
 
-    /// Refuses signer backends that are not there.
-    pub(crate) fn check_backend(&self) -> Result<(), String> {
-        match self.signer.backend.to_ascii_lowercase().as_str() {
-            "file" => Ok(()),
-            "plugin" | "remote" | "composite" => Err(format!(
-                "signer backend {} is not available in this command; use --signer.backend file",
-                self.signer.backend
-            )),
-            other => Err(format!("unsupported signer backend: {other}")),
-        }
+    /// The signer of the entity's key.
+    pub(crate) fn entity_source(&self) -> Result<Box<dyn KeySource>, String> {
+        let opened = base_signer::open(&self.signer.config(), &self.signer_dir(), &[KeyRole::Entity]);
+        opened.map_err(|error| error.to_string())
     }
 
     /// The entity's key, loaded.
@@ -119,8 +136,7 @@ impl Session {
         if self.is_test_entity() {
             return Ok(test_entity().1);
         }
-        self.check_backend()?;
-        load_key(&self.signer_dir(), KeyRole::Entity).map_err(|error: FileError| error.to_string())
+        self.entity_source()?.load(KeyRole::Entity).map_err(|error| error.to_string())
     }
 
     /// The entity with its key.

@@ -211,7 +211,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         return ExitCode::SUCCESS;
     }
     let Some(command) = cli.command else {
-        return node::run(cli.config.as_deref(), cli.unsafe_options);
+        return node::run(cli.config.as_deref(), cli.unsafe_options, &cli.signer);
     };
     let path = cli.config.as_deref();
     match command {

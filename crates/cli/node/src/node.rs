@@ -7,10 +7,11 @@ use base_service::signals;
 use node_config::Config;
 use node_run::{Ended, Node, Options, RunError, init_logging};
 
+use crate::args::SignerArgs;
 use crate::{UnsafeOptions, tool};
 
 /// Runs the node that the file describes until it is told to stop: 0 if it ended as asked or planned, 1 otherwise.
-pub(crate) fn run(config: Option<&Path>, unsafe_options: UnsafeOptions) -> ExitCode {
+pub(crate) fn run(config: Option<&Path>, unsafe_options: UnsafeOptions, signer: &SignerArgs) -> ExitCode {
     let path = config;
     let loaded = match crate::config::load(path) {
         Ok(loaded) => loaded,
@@ -23,6 +24,7 @@ pub(crate) fn run(config: Option<&Path>, unsafe_options: UnsafeOptions) -> ExitC
         tee: local.tee,
         version: env!("CARGO_PKG_VERSION").to_owned(),
         votes: false,
+        signer: signer.config(),
     };
     if let Err(error) = prepare(&loaded.config) {
         return tool::fail(&error);

@@ -17,6 +17,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use base_crypto::context::{COMETBFT, sign_with_context};
 use base_crypto::ed25519::SecretKey;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -52,7 +53,7 @@ pub trait ConsensusSigner: Send + Sync {
     fn sign(&self, context: &str, message: &[u8]) -> Result<[u8; 64], SignError>;
 }
 
-/// A key in memory, as read from a key file.
+/// A key as the node's identity has it: read from a file, or held by a signer elsewhere.
 pub struct FileSigner {
     key: SecretKey,
 }
@@ -76,6 +77,9 @@ impl ConsensusSigner for FileSigner {
     }
 
     fn sign(&self, context: &str, message: &[u8]) -> Result<[u8; 64], SignError> {
+        if context == COMETBFT.name() {
+            return sign_with_context(&self.key, &COMETBFT, None, None, message).map_err(|e| SignError(e.into()));
+        }
         let digest: [u8; 32] = Sha512_256::new().chain_update(context).chain_update(message).finalize().into();
         Ok(self.key.sign(&digest))
     }

@@ -215,8 +215,10 @@ impl NodeApp {
         let raw = match signed {
             Ok(signed) => cbor::to_vec(&signed),
             Err(e) => {
+                // A signer that is away costs this proposal, not the node.
+                tracing::error!(module = "abci-mux", height = request.height, err = %e, "cannot sign block metadata");
                 self.store.discard()?;
-                return Err(Fatal::Internal(format!("cannot sign block metadata: {e}")));
+                return Ok(Vec::new());
             }
         };
         executed.push_metadata_result();

@@ -341,8 +341,11 @@ impl KvStore for WriteBehind {
         self.shared.inner.compact()
     }
 
+    /// Bytes that wait to be written count as used.
     fn stats(&self) -> Result<KvStats, KvError> {
-        self.shared.inner.stats()
+        let waiting = self.shared.queue.lock().bytes as u64;
+        let stats = self.shared.inner.stats()?;
+        Ok(KvStats { used_bytes: stats.used_bytes.saturating_add(waiting), ..stats })
     }
 }
 

@@ -2,7 +2,7 @@
 
 pub(crate) mod answers;
 mod sync;
-mod txs;
+pub(crate) mod txs;
 
 use std::sync::Arc;
 

@@ -35,6 +35,7 @@ mod vault;
 
 pub use backend::{Backend, BoxFuture, Control, Engine, MAX_READS, NodeKeys, NotImplemented, RoundStates};
 pub use consensus::state_to_genesis;
+pub use consensus::txs::transaction_proofs;
 pub use control::seed_router;
 
 use std::sync::Arc;

@@ -1,5 +1,6 @@
 //! What `control` commands see and do of this node.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -10,11 +11,12 @@ use base_grpc::RpcError;
 use base_identity::Identity;
 use base_prims::Epoch;
 use node_config::Config;
+use node_paratime::ParaTimes;
 use node_rpc::status::{
     DebugStatus, IdentityStatus, LightClientStatus, P2pStatus, RegistrationStatus, SeedStatus, Status,
 };
 use node_rpc::types::Timestamp;
-use node_rpc::{BoxFuture, Control};
+use node_rpc::{BoxFuture, Control, NotImplemented};
 use node_workers::registration::Registration;
 use node_workers::{Submission, SubmissionError};
 use tokio::sync::watch;
@@ -61,7 +63,9 @@ pub(crate) struct FullControl {
     pub(crate) upgrades: Upgrades,
     pub(crate) store: CommonStore,
     pub(crate) synced: watch::Receiver<bool>,
+    pub(crate) ready: watch::Receiver<bool>,
     pub(crate) submission: Arc<Submission>,
+    pub(crate) paratimes: Option<Arc<ParaTimes>>,
 }
 
 /// Name of the key that moves epochs in test networks. Source: `go/beacon/tests`.
@@ -124,6 +128,8 @@ impl Control for FullControl {
             registration: Some(self.registration_status()),
             pending_upgrades: self.upgrades.pending(),
             p2p: Some(self.p2p_status()),
+            runtimes: self.paratimes.as_ref().map(|all| all.statuses()).unwrap_or_default(),
+            keymanager: self.paratimes.as_ref().and_then(|all| all.key_manager_status()).unwrap_or_default(),
             ..self.common.status()
         }
     }
@@ -143,7 +149,7 @@ impl Control for FullControl {
     }
 
     fn ready(&self) -> Option<watch::Receiver<bool>> {
-        Some(self.synced.clone())
+        Some(self.ready.clone())
     }
 
     fn is_debug(&self) -> bool {
@@ -160,6 +166,16 @@ impl Control for FullControl {
                 }
                 error => RpcError::unknown(format!("set epoch failed: {error}")),
             })
+        })
+    }
+
+    fn add_bundle(&self, path: String) -> BoxFuture<'_, Result<(), RpcError>> {
+        let hosting = self.paratimes.as_ref().map(|all| Arc::clone(all.hosting()));
+        Box::pin(async move {
+            let hosting = hosting.ok_or(NotImplemented)?;
+            let adding = tokio::task::spawn_blocking(move || hosting.add_bundle(Path::new(&path)));
+            let added = adding.await.map_err(|error| RpcError::unknown(error.to_string()))?;
+            added.map_err(|error| RpcError::unknown(error.to_string()))
         })
     }
 

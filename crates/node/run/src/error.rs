@@ -31,6 +31,12 @@ pub enum RunError {
     /// A key file can't be used.
     #[error("identity: {0}")]
     Identity(#[from] base_identity::FileError),
+    /// A key that a signer holds can't be used.
+    #[error("identity: {0}")]
+    Keys(#[from] base_identity::KeySourceError),
+    /// The signer can't be used.
+    #[error(transparent)]
+    Signer(#[from] base_signer::SignerError),
     /// The owner's descriptor can't be used.
     #[error("registration.entity: {0}")]
     Entity(String),
@@ -83,6 +89,9 @@ pub enum RunError {
     /// Profiles.
     #[error(transparent)]
     Profile(#[from] base_metrics::profile::BindError),
+    /// The node's ParaTimes.
+    #[error(transparent)]
+    ParaTimes(#[from] node_paratime::StartError),
     /// The control socket.
     #[error("internal socket {path}: {source}")]
     Socket {

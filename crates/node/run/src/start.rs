@@ -7,17 +7,20 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use apps_core::LocalConfig;
 use base_identity::Identity;
 use base_prims::PublicKey;
+use base_prims::version::PROTOCOLS;
 use base_service::data_dir::DataDir;
 use base_service::{limits, logging};
 use comet_engine::{Engine, EngineHandle, StateSyncSetup, StopReason};
 use comet_sync::{StateSyncConfig, TrustOptions};
 use node_app::Queries;
 use node_config::{Config, Mode};
+use node_paratime::ParaTimes;
 use node_workers::registration::{Contribution, Keys, Registration, Setup as RegistrationSetup};
 use node_workers::{Chain as _, Submission};
 use p2p_net::api::P2p;
 use p2p_net::light::ProviderPool;
 use p2p_net::registry::Registered;
+use rt_host::HostInfo;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
@@ -33,7 +36,8 @@ use crate::error::RunError;
 use crate::halt::Halted;
 use crate::light::Served;
 use crate::store::CommonStore;
-use crate::{engine, events, halt, light, metrics, network, seed};
+use crate::runtime_view::ConsensusForRuntimes;
+use crate::{engine, events, halt, light, metrics, network, paratimes, seed};
 
 /// Longest wait for parts of the node to end.
 const STOP_DEADLINE: Duration = Duration::from_secs(10);
@@ -54,6 +58,8 @@ pub struct Options {
     /// Sign votes whenever the network elects this node's key, also if it is not configured as a validator: for nodes of
     /// tests, which register by themselves.
     pub votes: bool,
+    /// Where the node's keys are; files of the data directory by default.
+    pub signer: base_signer::SignerConfig,
 }
 
 impl Options {
@@ -96,6 +102,7 @@ struct Full {
     p2p: p2p_net::Node,
     chain: Arc<LocalChain>,
     registration: Registration,
+    paratimes: Option<Arc<ParaTimes>>,
     upgrades: apps_governance::upgrade::Upgrades,
     /// Ends once a planned halt was dealt with.
     halted: tokio::sync::Mutex<AbortOnDropHandle<Halted>>,
@@ -184,7 +191,7 @@ impl Basis {
             );
         }
         let (doc, text) = read_genesis(&config, &options)?;
-        let identity = Identity::load_or_generate(data_dir, now_unix())?;
+        let identity = crate::keys::load(&options.signer, data_dir, now_unix())?;
         if let Some(reason) = &identity.replaced_tls_key {
             tracing::warn!(module = "oasis-node", err = %reason, "the TLS key could not be read and was replaced");
         }
@@ -305,6 +312,14 @@ impl Node {
         }
     }
 
+    /// Its ParaTimes, by its mode.
+    pub fn paratimes(&self) -> Option<&Arc<ParaTimes>> {
+        match &self.parts {
+            Parts::Full(full) => full.paratimes.as_ref(),
+            Parts::Seed(_) => None,
+        }
+    }
+
     /// Pending upgrades; a seed has none.
     pub fn upgrades(&self) -> Option<&apps_governance::upgrade::Upgrades> {
         match &self.parts {
@@ -388,6 +403,11 @@ impl Full {
         tasks.spawn(follow_registry(chain.clone(), p2p.clone(), chain_name, stop.child_token()));
         let addresses = own_addresses(basis, &p2p);
         let (registration, submission) = start_workers(basis, &chain, addresses.clone(), store.clone(), tasks, stop);
+        let paratimes = start_paratimes(basis, &chain, &p2p, &pool, &registration, &submission, stop).await?;
+        run_registration(&registration, tasks, stop);
+        if let Some(paratimes) = &paratimes {
+            tasks.spawn(Arc::clone(paratimes).run(stop.child_token()));
+        }
         let common_store = store;
         let control = FullControl {
             common,
@@ -396,15 +416,22 @@ impl Full {
             upgrades: upgrades.clone(),
             store: common_store,
             synced: chain.synced(),
+            ready: paratimes::ready(chain.synced(), paratimes.as_ref(), tasks, stop),
             submission,
+            paratimes: paratimes.clone(),
         };
         let backend = backend(control, &chain, &addresses, stop);
         let pause = config.consensus.upgrade_stop_delay.0;
         let seed = node_workers::backoff::seed_of(&identity.node.public());
         let halted = tokio::spawn(halt::wait(halted, backend.clone(), data_dir.clone(), pause, seed));
         let halted = AbortOnDropHandle::new(halted);
-        let full = Self { engine, p2p, chain, registration, upgrades, halted: tokio::sync::Mutex::new(halted) };
-        listen(&basis.socket(), node_rpc::router(backend), tasks, stop)?;
+        let full =
+            Self { engine, p2p, chain, registration, paratimes, upgrades, halted: tokio::sync::Mutex::new(halted) };
+        let mut router = node_rpc::router(backend);
+        if let Some(paratimes) = &full.paratimes {
+            router.merge(paratimes.router());
+        }
+        listen(&basis.socket(), router, tasks, stop)?;
         Ok(full)
     }
 }
@@ -532,6 +559,11 @@ fn start_workers(
         let (node, vrf, stop) = (identity.node.clone(), identity.vrf.clone(), stop.child_token());
         tasks.spawn(node_workers::beacon::run(submission.clone(), node, vrf, stop));
     }
+    (registration, submission)
+}
+
+/// Registers the node from now on, once all that contributes to its descriptor has its slot.
+fn run_registration(registration: &Registration, tasks: &mut JoinSet<()>, stop: &CancellationToken) {
     let (running, all) = (registration.clone(), stop.clone());
     tasks.spawn(async move {
         if running.run(all.child_token()).await {
@@ -539,7 +571,39 @@ fn start_workers(
             all.cancel();
         }
     });
-    (registration, submission)
+}
+
+async fn start_paratimes(
+    basis: &Basis,
+    chain: &Arc<LocalChain>,
+    p2p: &p2p_net::Node,
+    pool: &ProviderPool,
+    registration: &Registration,
+    submission: &Arc<Submission>,
+    stop: &CancellationToken,
+) -> Result<Option<Arc<ParaTimes>>, RunError> {
+    let context = basis.doc.chain_context().to_string();
+    let consensus = ConsensusForRuntimes::new(chain.clone(), Some(pool), submission.clone(), basis.identity.node.clone());
+    let parts = node_paratime::Parts {
+        config: basis.config.clone(),
+        data_dir: basis.data_dir.clone(),
+        identity: basis.identity.clone(),
+        unsafe_options: basis.options.dont_blame_oasis,
+        allow_test_keys: basis.options.allow_test_keys,
+        blacklist: Arc::new(basis.doc.blacklist(basis.options.allow_test_keys)),
+        tee: basis.options.tee.clone(),
+        info: HostInfo {
+            consensus_protocol_version: PROTOCOLS.consensus_protocol,
+            consensus_chain_context: context.clone(),
+        },
+        chain: chain.clone(),
+        consensus: Arc::new(consensus),
+        chain_context: context,
+        p2p: Arc::new(p2p.clone()),
+        submission: submission.clone(),
+        registration: registration.clone(),
+    };
+    paratimes::open(parts, chain.queries(), stop).await
 }
 
 /// Tells the runtime layer's network who is registered, whenever an epoch begins.

@@ -88,7 +88,13 @@ fn current(submission: &Submission) -> Result<(i64, Option<VrfState>), ChainErro
 }
 
 async fn prove(submission: &Submission, node: &SecretKey, vrf_key: &SecretKey, epoch: Epoch, alpha: &[u8]) {
-    let proof = vrf::prove(vrf_key, alpha);
+    let proof = match vrf::try_prove(vrf_key, alpha) {
+        Ok(proof) => proof,
+        Err(error) => {
+            tracing::error!(module = "worker/beacon/vrf", epoch, err = %error, "failed to prove");
+            return;
+        }
+    };
     let body = VrfProve { epoch, pi: Some(Bytes(proof.to_vec())) };
     let mut backoff = Backoff::new(LONGEST, epoch);
     loop {

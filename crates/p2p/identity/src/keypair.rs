@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use base_crypto::context::{P2P, prepare};
+use base_crypto::context::{P2P, prepare, sign_with_context};
 use base_crypto::ed25519::{self, KeyError, SecretKey};
 
 use crate::{DecodingError, OtherVariantError, PeerId, SigningError, proto};
@@ -63,8 +63,8 @@ impl Keypair {
     /// Signs a message in the Oasis context; 64 bytes.
     pub fn sign(&self, message: &[u8]) -> Result<Vec<u8>, SigningError> {
         match &self.0 {
-            Inner::Local(key) => match prepare(&P2P, None, None, message) {
-                Ok(digest) => Ok(key.sign(&digest).to_vec()),
+            Inner::Local(key) => match sign_with_context(key, &P2P, None, None, message) {
+                Ok(signature) => Ok(signature.to_vec()),
                 Err(error) => Err(SigningError(error.to_string())),
             },
             Inner::Remote(signer) => signer.sign(message).map(|s| s.to_vec()),

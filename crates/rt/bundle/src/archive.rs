@@ -86,6 +86,26 @@ impl Bundle {
         Ok(Self { manifest, manifest_hash, manifest_text, contents })
     }
 
+    /// Changes the manifest of an open bundle before it is unpacked: its hash, and so its folder, are those of what it
+    /// became. Digests stay, so files do.
+    ///
+    /// # Errors
+    /// If the new manifest breaks a rule; nothing changed then.
+    pub fn rewrite(&mut self, change: impl FnOnce(&mut Manifest)) -> Result<(), Error> {
+        let mut manifest = self.manifest.clone();
+        change(&mut manifest);
+        // Its own digest would be that of the text that was.
+        if let Some(digests) = &mut manifest.digests {
+            digests.remove(MANIFEST_NAME);
+        }
+        let malformed = |e: ManifestError| Error::Manifest { path: self.contents.path.clone(), source: e };
+        manifest.validate().map_err(|e| malformed(e.into()))?;
+        self.manifest_text = manifest.to_json().into_bytes();
+        self.manifest_hash = manifest.hash();
+        self.manifest = manifest;
+        Ok(())
+    }
+
     /// The file.
     pub fn path(&self) -> &Path {
         &self.contents.path

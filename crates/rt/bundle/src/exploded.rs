@@ -35,7 +35,8 @@ pub struct Exploded {
 }
 
 impl Exploded {
-    pub(crate) fn new(manifest: Manifest, dir: PathBuf) -> Self {
+    /// A bundle whose files lie in `dir`, which nobody has checked.
+    pub fn new(manifest: Manifest, dir: PathBuf) -> Self {
         Self { manifest_hash: manifest.hash(), manifest, dir, elsewhere: BTreeMap::new(), version_from_runtime: false }
     }
 

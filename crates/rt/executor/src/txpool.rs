@@ -206,6 +206,8 @@ pub struct Pool {
     /// The batch that the runtime has.
     in_flight: Option<(u64, Vec<Pending>)>,
     next_batch: u64,
+    /// Of those that wait for a check or are being checked: what is in a block already.
+    included: BTreeSet<Hash>,
     retry_at: Moment,
     main: MainQueue,
     incoming: HashMap<Hash, Tx>,
@@ -235,6 +237,7 @@ impl Pool {
             checks: CheckQueue::new(max_checks, config.max_bytes, config.check_batch),
             in_flight: None,
             next_batch: 0,
+            included: BTreeSet::new(),
             retry_at: Moment::ZERO,
             main: MainQueue::new(config.max_txs, config.max_bytes),
             incoming: HashMap::new(),
@@ -342,11 +345,23 @@ impl Pool {
         for hash in hashes {
             self.seen.remove(hash);
         }
-        self.used(hashes);
+        self.take_out(hashes);
     }
 
-    /// These are in a block.
+    /// These are in a block: they leave the pool, are not queued when a check that is under way ends, and count as seen.
     pub fn used(&mut self, hashes: &[Hash]) {
+        for hash in hashes {
+            if self.checks.get(hash).is_some() {
+                self.included.insert(*hash);
+            }
+            if !self.seen.contains(hash) {
+                self.seen.put(*hash, None);
+            }
+        }
+        self.take_out(hashes);
+    }
+
+    fn take_out(&mut self, hashes: &[Hash]) {
         let gone = self.main.used(hashes);
         self.forget_publishing(&gone);
     }
@@ -430,10 +445,14 @@ impl Pool {
         for (pending, mut result) in pending.into_iter().zip(results) {
             self.checks.done(&pending.tx);
             let hash = pending.tx.hash;
+            let included = self.included.contains(&hash);
+            if included && self.checks.get(&hash).is_none() {
+                self.included.remove(&hash);
+            }
             if result.error.code != 0 {
                 self.rejected += 1;
                 self.seen.remove(&hash);
-            } else if !pending.discard {
+            } else if !pending.discard && !included {
                 let meta = result.meta.clone().into_option().unwrap_or_default();
                 let state_seq = *state_seqs.entry(meta.sender.0.clone()).or_insert(meta.sender_state_seq);
                 let (priority, seq) = (meta.priority, meta.sender_seq);

@@ -183,6 +183,15 @@ impl Indexer {
                 Action::Reindex { from, to }
             }
             Phase::Last => {
+                // Heights that came meanwhile may have more than the newest block.
+                if self.next_height.is_some_and(|next| newest.consensus_height >= next) {
+                    self.phase = Phase::Reindex;
+                    return self.poll(now, last_retained);
+                }
+                // After a power loss the consensus layer may have to make again what is here already.
+                if self.last_height > newest.consensus_height {
+                    return Action::Wait;
+                }
                 // Its height may be one whose state was never here: then at least the block is.
                 if self.last_height != newest.consensus_height {
                     self.busy = true;

@@ -313,6 +313,11 @@ impl History {
         Watcher::new(self.clone(), self.0.synced.subscribe(), self.0.initialized.subscribe())
     }
 
+    /// The newest round, once the history is initialized; can be waited for.
+    pub fn committed(&self) -> watch::Receiver<Option<u64>> {
+        self.0.committed.subscribe()
+    }
+
     /// Waits until the state of a round is there; gives the newest round then.
     ///
     /// # Errors

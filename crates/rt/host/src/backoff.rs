@@ -36,7 +36,7 @@ impl Backoff {
 }
 
 /// A number between 0 and 1 from the system.
-pub(crate) fn random() -> f64 {
+pub fn random() -> f64 {
     let mut bytes = [0; 4];
     // Without randomness pauses are the middle ones.
     if getrandom::fill(&mut bytes).is_err() {

@@ -197,8 +197,8 @@ impl ComponentLog {
     }
 }
 
-/// RFC 3339 in UTC with microseconds.
-fn rfc3339(since_epoch: std::time::Duration) -> String {
+/// RFC 3339 in UTC with microseconds, as times of log lines are; later ones sort behind earlier ones.
+pub fn rfc3339(since_epoch: std::time::Duration) -> String {
     let seconds = since_epoch.as_secs();
     let (days, rest) = (seconds / 86_400, seconds % 86_400);
     // Civil date from days since 1970-01-01, by eras of 400 years.

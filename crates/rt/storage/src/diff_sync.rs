@@ -135,6 +135,11 @@ impl DiffSync {
         self.latest
     }
 
+    /// The last round in progress, if any is.
+    pub fn pending(&self) -> Option<u64> {
+        self.items.keys().next_back().map(|(round, _)| *round)
+    }
+
     fn next(&self) -> u64 {
         self.synced.map_or(self.first, |synced| synced.saturating_add(1))
     }
@@ -150,12 +155,28 @@ impl DiffSync {
         header: &mut dyn FnMut(u64) -> Option<Header>,
         out: &mut Vec<Effect>,
     ) -> Result<(), StorageError> {
+        while self.step(now, storage, header, out)? {}
+        Ok(())
+    }
+
+    /// As [`DiffSync::poll`], but applies one round at most; whether there may be more to apply.
+    ///
+    /// # Errors
+    /// As [`DiffSync::poll`].
+    pub fn step(
+        &mut self,
+        now: Moment,
+        storage: &Storage,
+        header: &mut dyn FnMut(u64) -> Option<Header>,
+        out: &mut Vec<Effect>,
+    ) -> Result<bool, StorageError> {
         self.open_rounds(storage, header)?;
-        while self.apply_next(now, storage, out)? {
+        let applied = self.apply_next(now, storage, out)?;
+        if applied {
             self.open_rounds(storage, header)?;
         }
         self.ask(now, out);
-        Ok(())
+        Ok(applied)
     }
 
     /// Begins with rounds for which there is room.

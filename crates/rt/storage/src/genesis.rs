@@ -13,7 +13,7 @@ use crate::storage::{Apply, Storage, Synced};
 pub struct Start {
     /// The last round that is final here, if any.
     pub synced: Option<Synced>,
-    /// Whether nothing of this runtime's chain is here yet: a checkpoint is worth a try.
+    /// Whether nothing of this runtime's chain but its first round is here yet: a checkpoint is worth a try.
     pub fresh: bool,
     /// Whether there is no way but a checkpoint.
     pub checkpoint_required: bool,
@@ -44,7 +44,9 @@ pub fn start(
     if let Some(header) = last {
         // What the consensus layer made final is what is final here.
         storage.finalize(&header)?;
-        return Ok(Start { synced: Some(Synced::of(&header)), fresh: false, checkpoint_required: false });
+        // With the first round alone an earlier start may have been interrupted before it found a checkpoint.
+        let fresh = header.round == genesis.round;
+        return Ok(Start { synced: Some(Synced::of(&header)), fresh, checkpoint_required: false });
     }
     let mut start = Start { synced: None, fresh: true, checkpoint_required: !init(storage, genesis)? };
     if start.checkpoint_required || block(genesis.round).is_some() {

@@ -142,26 +142,41 @@ impl Server {
     /// As the peer gets it.
     pub fn storage_pub(&self, method: &str, body: &Raw) -> Result<Raw, ServeError> {
         match method {
-            GET => {
-                let request: GetRequest = decode(body)?;
-                self.prove(&request.tree, |syncer| syncer.get(&request))
-            }
-            GET_PREFIXES => {
-                let request: GetPrefixesRequest = decode(body)?;
-                if request.prefixes.len() > MAX_PREFIXES || request.limit > MAX_PREFETCH {
-                    return Err(ServeError::bad_request());
-                }
-                self.prove(&request.tree, |syncer| syncer.get_prefixes(&request))
-            }
-            ITERATE => {
-                let request: IterateRequest = decode(body)?;
-                if request.prefetch > MAX_PREFETCH {
-                    return Err(ServeError::bad_request());
-                }
-                self.prove(&request.tree, |syncer| syncer.iterate(&request))
-            }
+            GET => encode(&self.get(&decode(body)?)?),
+            GET_PREFIXES => encode(&self.get_prefixes(&decode(body)?)?),
+            ITERATE => encode(&self.iterate(&decode(body)?)?),
             _ => Err(ServeError::unsupported()),
         }
+    }
+
+    /// Proves a value, or that there is none.
+    ///
+    /// # Errors
+    /// As the peer gets it.
+    pub fn get(&self, request: &GetRequest) -> Result<ProofResponse, ServeError> {
+        self.prove(&request.tree, |syncer| syncer.get(request))
+    }
+
+    /// Proves what lies under prefixes.
+    ///
+    /// # Errors
+    /// As the peer gets it.
+    pub fn get_prefixes(&self, request: &GetPrefixesRequest) -> Result<ProofResponse, ServeError> {
+        if request.prefixes.len() > MAX_PREFIXES || request.limit > MAX_PREFETCH {
+            return Err(ServeError::bad_request());
+        }
+        self.prove(&request.tree, |syncer| syncer.get_prefixes(request))
+    }
+
+    /// Proves pairs in order.
+    ///
+    /// # Errors
+    /// As the peer gets it.
+    pub fn iterate(&self, request: &IterateRequest) -> Result<ProofResponse, ServeError> {
+        if request.prefetch > MAX_PREFETCH {
+            return Err(ServeError::bad_request());
+        }
+        self.prove(&request.tree, |syncer| syncer.iterate(request))
     }
 
     fn get_diff(&self, request: &GetDiffRequest) -> Result<Raw, ServeError> {
@@ -194,10 +209,10 @@ impl Server {
         &self,
         tree: &TreeId,
         ask: impl FnOnce(&ProofServer<'_>) -> Result<Proof, String>,
-    ) -> Result<Raw, ServeError> {
+    ) -> Result<ProofResponse, ServeError> {
         let at: Tree = self.storage.db().read(&tree.root).map_err(StorageError::from)?;
         let proof = ask(&ProofServer::new(&at, tree.root, MAX_PROOF)).map_err(ServeError::unknown)?;
-        encode(&ProofResponse { proof })
+        Ok(ProofResponse { proof })
     }
 }
 

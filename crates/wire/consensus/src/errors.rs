@@ -180,6 +180,20 @@ codes! {
         CHUNK_PROOF_VERIFICATION_FAILED = 6, "chunk: chunk proof verification failed";
         CHUNK_CORRUPTED = 7, "chunk: corrupted chunk";
     }
+    /// Clients of runtimes: `go/runtime/client/api`.
+    runtime_client = "runtime/client" {
+        NOT_FOUND = 1, "client: not found";
+        INTERNAL = 2, "client: internal error";
+        TRANSACTION_EXPIRED = 3, "client: transaction expired";
+        NOT_SYNCED = 4, "client: not finished initial sync";
+        CHECK_TX_FAILED = 5, "client: transaction check failed";
+        NO_HOSTED_RUNTIME = 6, "client: no hosted runtime is available";
+    }
+    /// The storage worker: `go/worker/storage/api`.
+    worker_storage = "worker/storage" {
+        RUNTIME_NOT_FOUND = 1, "worker/storage: runtime not found";
+        CANT_PAUSE_CHECKPOINTER = 2, "worker/storage: pausing checkpointer only available in debug mode";
+    }
 }
 
 #[cfg(test)]

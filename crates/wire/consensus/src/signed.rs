@@ -63,9 +63,9 @@ impl Signature {
         chain: Option<&ChainContext>,
         message: &[u8],
     ) -> Result<Self, OpenError> {
-        let prepared =
-            context::prepare(context, chain, None, message).map_err(|e| OpenError::Context(e.to_string()))?;
-        Ok(Self { public_key: PublicKey::new(key.public()), signature: RawSignature::new(key.sign(&prepared)) })
+        let signature = context::sign_with_context(key, context, chain, None, message)
+            .map_err(|e| OpenError::Context(e.to_string()))?;
+        Ok(Self { public_key: PublicKey::new(key.public()), signature: RawSignature::new(signature) })
     }
 
     /// The signature over `message` under `context`, to be verified with others; nothing if the context is unusable.

@@ -22,6 +22,7 @@
 
 mod body;
 pub mod bundle;
+pub mod client;
 pub mod enclave_rpc;
 pub mod error;
 mod field;

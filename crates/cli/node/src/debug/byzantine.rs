@@ -96,6 +96,7 @@ async fn act(mut config: Config, session: &Session, activation: Epoch, mode: Mod
         tee: local.tee,
         version: env!("CARGO_PKG_VERSION").to_owned(),
         votes: true,
+        signer: session.signer.config(),
     };
     let stop = base_service::signals::stop_token().or_fail(MODULE, what)?;
     let node = Node::start(config, options, stop.clone()).await.or_fail(MODULE, what)?;

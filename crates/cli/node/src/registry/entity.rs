@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use base_crypto::ed25519::SecretKey;
-use base_identity::{KeyRole, generate_key, load_key};
+use base_identity::KeyRole;
 use base_prims::PublicKey;
 use clap::Subcommand;
 use wire_consensus::entity::{Entity, LATEST_VERSION, REGISTER_CONTEXT};
@@ -81,7 +81,7 @@ fn init(session: &Session, force: bool, reuse_signer: bool) -> Done {
     if session.is_test_entity() {
         return Err(Failure::new(MODULE, "the test entity is not initialized"));
     }
-    session.check_backend().or_fail(MODULE, what)?;
+    let source = session.entity_source().or_fail(MODULE, what)?;
     let dir = session.signer_dir();
     let exists = session.entity().is_ok();
     if exists && !force {
@@ -91,12 +91,12 @@ fn init(session: &Session, force: bool, reuse_signer: bool) -> Done {
         tracing::warn!(module = MODULE, "overwriting existing entity");
     }
     let key = if reuse_signer {
-        load_key(&dir, KeyRole::Entity)
+        source.load(KeyRole::Entity)
     } else {
         if force {
             move_away(&dir.join(KeyRole::Entity.secret_file())).or_fail(MODULE, what)?;
         }
-        generate_key(&dir, KeyRole::Entity)
+        source.generate(KeyRole::Entity)
     };
     let key = key.or_fail(MODULE, what)?;
     let entity = Entity { v: LATEST_VERSION, id: key.public().into(), nodes: Vec::new() };

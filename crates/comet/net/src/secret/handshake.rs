@@ -2,6 +2,7 @@
 //!
 //! Both sides: ephemeral key in the clear, then `AuthSigMessage` encrypted; each preceded by its length.
 
+use base_crypto::context::{COMETBFT, ContextError, sign_with_context};
 use base_crypto::ed25519::{self, SecretKey};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader};
 use wire_cometbft::codec::{DecodeError, Message};
@@ -38,6 +39,9 @@ pub enum HandshakeError {
     /// The signature of the challenge does not hold.
     #[error("challenge verification failed")]
     Signature,
+    /// Our own key gives no signature.
+    #[error("{0}")]
+    Signer(ContextError),
     /// The system has no randomness.
     #[error("no randomness")]
     Randomness,
@@ -63,8 +67,11 @@ pub struct Secured<R, W> {
 }
 
 /// Signature of the challenge, by the rule for all signatures of the engine.
-pub fn sign_challenge(key: &SecretKey, challenge: &[u8; 32]) -> [u8; 64] {
-    key.sign(&signing_digest(challenge))
+///
+/// # Errors
+/// If whoever holds the key does not sign.
+pub fn sign_challenge(key: &SecretKey, challenge: &[u8; 32]) -> Result<[u8; 64], HandshakeError> {
+    sign_with_context(key, &COMETBFT, None, None, challenge).map_err(HandshakeError::Signer)
 }
 
 /// Makes an encrypted stream; the caller limits the time.
@@ -88,7 +95,7 @@ where
     let mut writer = SecretWriter::new(write, Sealer::new(&agreement.keys.send));
     let auth = AuthSigMessage {
         pub_key: PublicKey::ed25519(&key.public()),
-        sig: sign_challenge(key, &agreement.challenge).to_vec(),
+        sig: sign_challenge(key, &agreement.challenge)?.to_vec(),
     };
     writer.write(&auth.encode_delimited()).await?;
 

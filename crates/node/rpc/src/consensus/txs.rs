@@ -64,15 +64,20 @@ fn result(height: i64, tx: &[u8], found: &TxResult) -> apps_core::Result<Transac
     Ok(TransactionResult { error, events: nil(events), gas_used: found.gas_used.cast_unsigned() })
 }
 
-pub(crate) fn with_proofs(backend: &Backend, height: i64) -> Result<TransactionsWithProofs, RpcError> {
-    let transactions = transactions(backend, height)?;
-    let hashes: Vec<_> = transactions.iter().map(|tx| sha256(tx)).collect();
+/// Proofs that the transactions are those of the block that has exactly these, in order: CBOR of [`MerkleProof`].
+pub fn transaction_proofs<T: AsRef<[u8]>>(transactions: &[T]) -> Vec<Bytes> {
+    let hashes: Vec<_> = transactions.iter().map(|tx| sha256(tx.as_ref())).collect();
     let proofs = prove(&hashes).1.into_iter().map(|proof| {
         let aunts = proof.aunts.into_iter().map(Bytes).collect();
         let (total, index, leaf_hash) = (proof.total, proof.index, Bytes(proof.leaf_hash));
         Bytes(cbor::to_vec(&MerkleProof { total, index, leaf_hash, aunts }))
     });
-    Ok(TransactionsWithProofs { proofs: proofs.collect(), transactions })
+    proofs.collect()
+}
+
+pub(crate) fn with_proofs(backend: &Backend, height: i64) -> Result<TransactionsWithProofs, RpcError> {
+    let transactions = transactions(backend, height)?;
+    Ok(TransactionsWithProofs { proofs: transaction_proofs(&transactions), transactions })
 }
 
 fn submit_error(error: SubmitError) -> RpcError {

@@ -98,6 +98,26 @@ fn duplicates_are_refused_and_failures_forgotten() {
 }
 
 #[test]
+fn what_is_in_a_block_is_not_queued_afterwards() {
+    let mut pool = pool(|_| ());
+    let local = Origin { local: true, discard: false };
+    pool.submit(tx(1), local, Some(Ticket(1))).unwrap();
+    pool.submit(tx(2), local, None).unwrap();
+    let effects = pool.poll(secs(0));
+    let [Effect::Check { batch, .. }] = effects[..] else { panic!("{effects:?}") };
+    // Somebody else's block has one that is being checked and one that was never here.
+    pool.used(&[hash(1), hash(3)]);
+    pool.checked(secs(0), batch, Checked::Results(vec![ok(1, 0, 0), ok(2, 0, 0)]));
+    let effects = pool.poll(secs(0));
+    assert!(effects.iter().any(|e| matches!(e, Effect::Answer { ticket: Ticket(1), result } if result.error.code == 0)));
+    assert_eq!(pool.suggest(10).iter().map(|t| t.hash).collect::<Vec<_>>(), [hash(2)]);
+    for n in [1, 3] {
+        assert_eq!(pool.submit(tx(n), Origin::default(), None), Err(SubmitError::Duplicate));
+    }
+    assert!(pool.included.is_empty());
+}
+
+#[test]
 fn only_checked_transactions_are_not_kept() {
     let mut pool = pool(|_| ());
     pool.submit(tx(1), Origin { local: true, discard: true }, Some(Ticket(1))).unwrap();

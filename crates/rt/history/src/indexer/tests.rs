@@ -148,3 +148,31 @@ fn failures_are_retried_with_growing_pauses() {
     assert_eq!(indexer.new_block(block(26, 12)), Err(Failure::TooManyPending));
     assert_eq!((indexer.status(at).status, indexer.poll(at, 2)), (Status::Stopped, Action::Wait));
 }
+
+/// The history may have more than the consensus layer after a power loss; nothing is left out when that catches up.
+#[test]
+fn waits_for_a_chain_that_lost_blocks() {
+    let chain = Chain { heights: (1..=9).collect(), earliest: 1, asked: Cell::new(0) };
+    let (mut indexer, mut out) = (Indexer::new(10, 6, 5), Vec::new());
+    indexer.new_block(chain.block(3)).unwrap();
+    assert!(!run(&mut indexer, &chain, &mut out));
+    assert!(out.is_empty());
+    indexer.new_block(chain.block(8)).unwrap();
+    assert!(run(&mut indexer, &chain, &mut out));
+    let heights: Vec<i64> = out.iter().map(|b| b.consensus_height).collect();
+    assert_eq!(heights, [7, 8, 9]);
+}
+
+/// A block that cannot be committed at the end of reindexing is not replaced by a later one.
+#[test]
+fn the_last_block_is_not_skipped() {
+    let chain = Chain { heights: vec![3, 5, 6], earliest: 5, asked: Cell::new(0) };
+    let mut indexer = Indexer::new(10, 0, 0);
+    indexer.new_block(chain.block(0)).unwrap();
+    let now = Moment::ZERO;
+    let Action::Commit(first) = indexer.poll(now, 5) else { panic!("not committed by itself") };
+    assert_eq!(first[0].consensus_height, 3);
+    indexer.committed(now, &first, false);
+    indexer.new_block(chain.block(2)).unwrap();
+    assert_eq!(indexer.poll(now + FIRST_RETRY, 5), Action::Reindex { from: 5, to: 6 });
+}

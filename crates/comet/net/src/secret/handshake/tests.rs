@@ -55,7 +55,7 @@ async fn two_ends_prove_their_keys_and_talk() {
 #[tokio::test]
 async fn the_right_proof_is_taken() {
     let other = key(2);
-    let result = prove(|challenge| auth(&other, sign_challenge(&other, challenge))).await;
+    let result = prove(|challenge| auth(&other, sign_challenge(&other, challenge).unwrap())).await;
     assert_eq!(result.unwrap(), other.public());
 }
 
@@ -69,7 +69,7 @@ async fn a_plain_signature_is_refused() {
 #[tokio::test]
 async fn somebody_elses_key_is_refused() {
     let (other, third) = (key(2), key(3));
-    let result = prove(|challenge| auth(&third, sign_challenge(&other, challenge))).await;
+    let result = prove(|challenge| auth(&third, sign_challenge(&other, challenge).unwrap())).await;
     assert!(matches!(result, Err(HandshakeError::Signature)), "{result:?}");
 }
 

@@ -1,0 +1,137 @@
+//! A network of real processes with a ParaTime in a sandbox: transactions are executed once, whatever node is killed.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use cli_devnet::chain::Chain;
+use cli_devnet::keyvalue::KeyValue;
+use cli_devnet::{Network, Node, ParaTime, Plan, Role, Running};
+
+const NODE: &str = env!("CARGO_BIN_EXE_oasis-node");
+
+/// The ParaTime's program, which is built beside the node's.
+fn program() -> PathBuf {
+    let path = Path::new(NODE).with_file_name("simple-keyvalue");
+    assert!(path.is_file(), "{} is missing: cargo build -p simple-keyvalue", path.display());
+    path
+}
+
+/// Whether bubblewrap can sandbox here.
+fn sandboxed() -> bool {
+    let tried = std::process::Command::new("bwrap").args(["--ro-bind", "/", "/", "true"]).output();
+    let works = tried.is_ok_and(|out| out.status.success());
+    if !works {
+        println!("skipped: 1 the sandbox, bubblewrap does not work here; the ParaTime runs without");
+    }
+    works
+}
+
+async fn until<T, F: Future<Output = Option<T>>>(what: &str, seconds: u64, mut ask: impl FnMut() -> F) -> T {
+    let end = Instant::now() + Duration::from_secs(seconds);
+    loop {
+        if let Some(answer) = ask().await {
+            return answer;
+        }
+        assert!(Instant::now() < end, "{what} did not happen within {seconds} s");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
+
+/// A network of which two compute nodes make the committee and a third is its backup.
+fn network(dir: &Path) -> Network {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_secs();
+    let mut plan = Plan {
+        dir: dir.to_owned(),
+        validators: 2,
+        clients: 1,
+        paratime: Some(ParaTime {
+            binary: program(),
+            computes: 3,
+            sandboxed: sandboxed(),
+            checkpoint_interval: 10,
+        }),
+        base_port: 28_000,
+        block_time: Duration::from_millis(300),
+        epoch_interval: 30,
+        chain_id: "devnet test".to_owned(),
+        genesis_time: i64::try_from(now).expect("in range"),
+    };
+    plan.base_port = plan.free_base_port().expect("free ports");
+    Network::create(plan).expect("a network")
+}
+
+/// Sets a key and checks where the transaction went.
+async fn insert(client: &KeyValue, nonce: u64, sent: &mut BTreeMap<String, String>) -> u64 {
+    let (key, value) = (format!("key {nonce}"), format!("value {nonce}"));
+    let tx = client.insertion(b"tester", nonce, &key, &value);
+    let meta = client.submit(tx).await.expect("a round with the transaction");
+    assert_eq!(meta.check_tx_error, None);
+    sent.insert(key, value);
+    meta.round
+}
+
+/// Every transaction that was sent is in exactly one round.
+async fn check_once(client: &KeyValue, first: u64, sent: &BTreeMap<String, String>) {
+    let newest = client.newest().await.expect("a block").header.round;
+    let mut found = 0;
+    for round in first..=newest {
+        found += client.transactions(round).await.expect("its transactions").len();
+    }
+    assert_eq!(found, sent.len(), "transactions in rounds {first} to {newest}");
+    for (key, value) in sent {
+        assert_eq!(client.get(key).await.expect("an answer").as_ref(), Some(value));
+    }
+}
+
+async fn synced(node: &Node) {
+    until(&format!("{} in sync", node.name), 60, async || {
+        Chain::connect(node).await.ok()?.is_synced().await.ok().filter(|synced| *synced)
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_paratime_executes_each_transaction_once_whatever_node_is_killed() {
+    let dir = tempfile::Builder::new().prefix("pt").tempdir().expect("a directory");
+    let network = network(dir.path());
+    let nodes = network.nodes();
+    let mut running = Running::new(Path::new(NODE), nodes.clone()).expect("the program is there");
+    running.start_all().expect("all start");
+    let client = nodes.iter().find(|node| node.role == Role::Client).expect("a client");
+    synced(client).await;
+    let paratime = KeyValue::connect(client).await.expect("it answers");
+    // The committee is elected once its nodes are registered.
+    until("a round after the first", 90, async || {
+        paratime.newest().await.ok().filter(|block| block.header.round > 1)
+    })
+    .await;
+
+    let mut sent = BTreeMap::new();
+    let mut first = insert(&paratime, 0, &mut sent).await;
+    for nonce in 1..5 {
+        first = first.min(insert(&paratime, nonce, &mut sent).await);
+    }
+    check_once(&paratime, first, &sent).await;
+
+    // Each compute node in turn.
+    let mut nonce = 5;
+    for victim in (0..nodes.len()).filter(|place| nodes[*place].role == Role::Compute) {
+        running.kill(victim);
+        for _ in 0..3 {
+            insert(&paratime, nonce, &mut sent).await;
+            nonce += 1;
+        }
+        running.start(victim).expect("it starts again");
+        synced(&nodes[victim]).await;
+    }
+    check_once(&paratime, first, &sent).await;
+    let chain = Chain::connect(client).await.expect("it answers");
+    let epoch = chain.epoch(0).await.expect("an epoch");
+    until("another epoch", 60, async || chain.epoch(0).await.ok().filter(|now| *now > epoch)).await;
+    insert(&paratime, nonce, &mut sent).await;
+    check_once(&paratime, first, &sent).await;
+
+    assert!(running.ended().is_none(), "all nodes still run");
+    assert_eq!(running.stop(), Vec::<String>::new(), "all nodes end when they are asked to");
+}

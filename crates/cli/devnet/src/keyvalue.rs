@@ -1,0 +1,138 @@
+//! A client of the key-value ParaTime of a local network: `simple-keyvalue` behind any node that serves clients.
+
+use std::time::Duration;
+
+use base_codec::{Bytes, Codec, Raw, cbor};
+use base_grpc::{Argument, Cbor, Client, Reply};
+use base_prims::Namespace;
+use wire_consensus::roothash::Block;
+use wire_runtime::client::{
+    QueryRequest, QueryResponse, ROUND_LATEST, RoundRequest, SubmitTxMetaResponse, TransactionWithResults, TxRequest,
+};
+
+use crate::DevnetError;
+use crate::plan::Node;
+
+/// How long a transaction may take into a round.
+const SUBMIT_TIMEOUT: Duration = Duration::from_secs(60);
+const SERVICE: &str = "oasis-core.RuntimeClient";
+
+#[derive(Default, Codec)]
+#[codec(cbor_only)]
+struct Call {
+    sender: Bytes,
+    nonce: u64,
+    method: String,
+    args: Raw,
+}
+
+#[derive(Default, Codec)]
+#[codec(cbor_only)]
+struct Pair {
+    key: String,
+    value: String,
+    generation: u64,
+    churp_id: u8,
+}
+
+#[derive(Default, Codec)]
+#[codec(cbor_only)]
+struct Key {
+    key: String,
+    generation: u64,
+    churp_id: u8,
+}
+
+/// The ParaTime, as one node serves it.
+#[derive(Debug, Clone)]
+pub struct KeyValue {
+    name: String,
+    client: Client,
+    runtime_id: Namespace,
+}
+
+impl KeyValue {
+    /// Connects to a node.
+    ///
+    /// # Errors
+    /// If its socket does not answer.
+    pub async fn connect(node: &Node) -> Result<Self, DevnetError> {
+        let address = base_grpc::Address::Unix(node.socket());
+        let client = Client::connect(&address)
+            .await
+            .map_err(|error| DevnetError::Call { node: node.name.clone(), message: error.to_string() })?;
+        Ok(Self { name: node.name.clone(), client, runtime_id: crate::paratime::id() })
+    }
+
+    async fn call<A: Argument, R: Reply>(&self, method: &str, argument: A) -> Result<R, DevnetError> {
+        let failed = |message: String| DevnetError::Call { node: self.name.clone(), message };
+        match tokio::time::timeout(SUBMIT_TIMEOUT, self.client.call(SERVICE, method, &argument)).await {
+            Ok(Ok(answer)) => Ok(answer),
+            Ok(Err(error)) => Err(failed(format!("{method}: {error}"))),
+            Err(_) => Err(failed(format!("{method}: no answer within {} s", SUBMIT_TIMEOUT.as_secs()))),
+        }
+    }
+
+    /// The transaction that sets a key; `nonce` counts the sender's.
+    #[must_use]
+    pub fn insertion(&self, sender: &[u8], nonce: u64, key: &str, value: &str) -> Vec<u8> {
+        let args = Pair { key: key.to_owned(), value: value.to_owned(), ..Pair::default() };
+        let call =
+            Call { sender: Bytes(sender.to_vec()), nonce, method: "insert".to_owned(), args: Raw(cbor::to_vec(&args)) };
+        cbor::to_vec(&call)
+    }
+
+    /// Submits a transaction and waits for its round.
+    ///
+    /// # Errors
+    /// If it is not in a round in time.
+    pub async fn submit(&self, tx: Vec<u8>) -> Result<SubmitTxMetaResponse, DevnetError> {
+        let request = Cbor(TxRequest { runtime_id: self.runtime_id, data: Bytes(tx) });
+        self.call("SubmitTxMeta", request).await.map(|Cbor(answer)| answer)
+    }
+
+    /// What a key holds after the newest round.
+    ///
+    /// # Errors
+    /// If the ParaTime does not answer.
+    pub async fn get(&self, key: &str) -> Result<Option<String>, DevnetError> {
+        let args = Key { key: key.to_owned(), ..Key::default() };
+        let request = QueryRequest {
+            runtime_id: self.runtime_id,
+            component: None,
+            round: ROUND_LATEST,
+            method: "get".to_owned(),
+            args: Bytes(cbor::to_vec(&args)),
+        };
+        let Cbor(answer): Cbor<QueryResponse> = self.call("Query", Cbor(request)).await?;
+        let failed = |reason| DevnetError::Call { node: self.name.clone(), message: format!("Query: {reason}") };
+        cbor::from_slice(&answer.data).map_err(failed)
+    }
+
+    /// The newest block whose state the node has.
+    ///
+    /// # Errors
+    /// If there is none.
+    pub async fn newest(&self) -> Result<Block, DevnetError> {
+        self.block(ROUND_LATEST).await
+    }
+
+    /// A block.
+    ///
+    /// # Errors
+    /// If it is not there.
+    pub async fn block(&self, round: u64) -> Result<Block, DevnetError> {
+        let request = Cbor(RoundRequest { runtime_id: self.runtime_id, round });
+        self.call("GetBlock", request).await.map(|Cbor(answer)| answer)
+    }
+
+    /// The transactions of a round.
+    ///
+    /// # Errors
+    /// If they are not there.
+    pub async fn transactions(&self, round: u64) -> Result<Vec<TransactionWithResults>, DevnetError> {
+        let request = Cbor(RoundRequest { runtime_id: self.runtime_id, round });
+        let Cbor(answer): Cbor<Option<Vec<_>>> = self.call("GetTransactionsWithResults", request).await?;
+        Ok(answer.unwrap_or_default())
+    }
+}

@@ -1,0 +1,195 @@
+//! The gRPC services `RuntimeClient` and `StorageWorker`. Source: `go/runtime/client/api/grpc.go`, `go/worker/storage/api`.
+
+use std::sync::Arc;
+
+use base_codec::Bytes;
+use base_grpc::{BoxStream, Cbor, Router, RpcError};
+use base_prims::Namespace;
+use futures_util::stream;
+use mkvs_tree::sync::{GetPrefixesRequest, GetRequest, IterateRequest, ProofResponse};
+use rt_host::services::SyncRequest;
+use wire_consensus::errors::{runtime_client, worker_storage};
+use wire_consensus::roothash::{AnnotatedBlock, Block};
+use wire_runtime::client::{
+    Event, LastSynced, LastSyncedRequest, PauseRequest, QueryRequest, QueryResponse, RoundRequest,
+    SubmitTxMetaResponse, TransactionWithResults, TxRequest,
+};
+
+use crate::ParaTimes;
+use crate::client::{Client, coded, history_error};
+use crate::worker::ParaTime;
+
+const CLIENT: &str = "oasis-core.RuntimeClient";
+const STORAGE: &str = "oasis-core.StorageWorker";
+
+/// As the registry of runtimes says it.
+fn not_found(id: &Namespace) -> RpcError {
+    RpcError::unknown(format!("runtime/registry: runtime {id} not found"))
+}
+
+/// A list as the reference writes it where an empty one is nil.
+fn nil<T>(list: Vec<T>) -> Option<Vec<T>> {
+    (!list.is_empty()).then_some(list)
+}
+
+impl ParaTimes {
+    fn runtime(&self, id: &Namespace) -> Result<Arc<ParaTime>, RpcError> {
+        self.get(id).ok_or_else(|| not_found(id))
+    }
+
+    /// For reading.
+    fn reader(&self, id: &Namespace) -> Result<Arc<Client>, RpcError> {
+        self.runtime(id)?.client().cloned().ok_or_else(|| not_found(id))
+    }
+
+    /// For what needs the hosted runtime.
+    fn hosted(&self, id: &Namespace) -> Result<Arc<Client>, RpcError> {
+        let client = self.get(id).and_then(|runtime| runtime.client().cloned());
+        client.ok_or_else(|| coded(&runtime_client::NO_HOSTED_RUNTIME))
+    }
+}
+
+/// Adds both services.
+pub(crate) fn router(node: &Arc<ParaTimes>) -> Router {
+    let mut router = Router::new();
+    submitting(&mut router, node);
+    reading(&mut router, node);
+    state(&mut router, node);
+    storage_worker(&mut router, node);
+    router
+}
+
+/// One method: `method!(router, service, node, "Name", |node, argument: Type| -> Answer { future })`.
+macro_rules! method {
+    ($router:expr, $service:expr, $node:expr, $name:literal, |$n:ident, $a:ident : $arg:ty| -> $out:ty $body:block) => {{
+        let node = Arc::clone($node);
+        $router.unary($service, $name, move |Cbor($a): Cbor<$arg>| {
+            let $n = Arc::clone(&node);
+            async move {
+                let answer: Result<$out, RpcError> = async move { $body }.await;
+                answer.map(Cbor)
+            }
+        });
+    }};
+}
+
+/// A method without answer.
+macro_rules! command {
+    ($router:expr, $service:expr, $node:expr, $name:literal, |$n:ident, $a:ident : $arg:ty| $body:block) => {{
+        let node = Arc::clone($node);
+        $router.unary($service, $name, move |Cbor($a): Cbor<$arg>| {
+            let $n = Arc::clone(&node);
+            async move {
+                let answer: Result<(), RpcError> = async move { $body }.await;
+                answer
+            }
+        });
+    }};
+}
+
+fn submitting(router: &mut Router, node: &Arc<ParaTimes>) {
+    method!(router, CLIENT, node, "SubmitTx", |node, q: TxRequest| -> Option<Bytes> {
+        node.hosted(&q.runtime_id)?.submit_output(q.data.0).await
+    });
+    method!(router, CLIENT, node, "SubmitTxMeta", |node, q: TxRequest| -> SubmitTxMetaResponse {
+        node.hosted(&q.runtime_id)?.submit_meta(q.data.0).await
+    });
+    command!(router, CLIENT, node, "SubmitTxNoWait", |node, q: TxRequest| {
+        node.hosted(&q.runtime_id)?.submit_no_wait(q.data.0).await
+    });
+    command!(router, CLIENT, node, "CheckTx", |node, q: TxRequest| {
+        node.hosted(&q.runtime_id)?.check(q.data.0).await
+    });
+    method!(router, CLIENT, node, "Query", |node, q: QueryRequest| -> QueryResponse {
+        let component = match &q.component {
+            None => None,
+            Some(name) => {
+                let unknown = || RpcError::unknown(format!("component '{}' not found", name.kind));
+                Some(name.id().ok_or_else(unknown)?)
+            }
+        };
+        let client = node.hosted(&q.runtime_id)?;
+        let data = client.query(q.round, &q.method, q.args.0, component).await?;
+        Ok(QueryResponse { data: Bytes(data) })
+    });
+}
+
+fn reading(router: &mut Router, node: &Arc<ParaTimes>) {
+    method!(router, CLIENT, node, "GetGenesisBlock", |node, id: Namespace| -> Block {
+        node.reader(&id)?.genesis_block()
+    });
+    method!(router, CLIENT, node, "GetBlock", |node, q: RoundRequest| -> Block {
+        let found = node.reader(&q.runtime_id)?.block(q.round)?;
+        found.block.ok_or_else(|| coded(&wire_consensus::errors::roothash::NOT_FOUND))
+    });
+    method!(router, CLIENT, node, "GetLastRetainedBlock", |node, id: Namespace| -> Block {
+        node.reader(&id)?.last_retained_block()
+    });
+    method!(router, CLIENT, node, "GetTransactions", |node, q: RoundRequest| -> Vec<Bytes> {
+        node.reader(&q.runtime_id)?.transactions(q.round).await
+    });
+    method!(router, CLIENT, node, "GetTransactionsWithResults", |node, q: RoundRequest| -> Option<Vec<TransactionWithResults>> {
+        node.reader(&q.runtime_id)?.transactions_with_results(q.round).await.map(nil)
+    });
+    method!(router, CLIENT, node, "GetUnconfirmedTransactions", |node, id: Namespace| -> Option<Vec<Bytes>> {
+        let client = node.get(&id).and_then(|runtime| runtime.client().cloned());
+        let client = client.ok_or_else(|| coded(&runtime_client::NOT_FOUND))?;
+        Ok(nil(client.unconfirmed()))
+    });
+    method!(router, CLIENT, node, "GetEvents", |node, q: RoundRequest| -> Vec<Event> {
+        node.reader(&q.runtime_id)?.events(q.round).await
+    });
+    let watched = Arc::clone(node);
+    router.streaming(CLIENT, "WatchBlocks", move |Cbor(id): Cbor<Namespace>| {
+        let node = Arc::clone(&watched);
+        async move { watch_blocks(&node, &id) }
+    });
+}
+
+/// Blocks whose state is there, from the newest on.
+fn watch_blocks(node: &ParaTimes, id: &Namespace) -> Result<BoxStream<Cbor<AnnotatedBlock>>, RpcError> {
+    let history = Arc::clone(&node.reader(id)?.history);
+    let following = (Some(history.watch_synced()), node.stop().clone());
+    let blocks = stream::unfold(following, |(watcher, stop)| async move {
+        let mut watcher = watcher?;
+        let next = tokio::select! {
+            next = watcher.next() => next,
+            () = stop.cancelled() => return None,
+        };
+        match next {
+            Ok(Some(block)) => Some((Ok(Cbor(block)), (Some(watcher), stop))),
+            Ok(None) => None,
+            // The last item.
+            Err(error) => Some((Err(history_error(error)), (None, stop))),
+        }
+    });
+    Ok(Box::pin(blocks))
+}
+
+fn state(router: &mut Router, node: &Arc<ParaTimes>) {
+    method!(router, CLIENT, node, "StateSyncGet", |node, q: GetRequest| -> ProofResponse {
+        node.reader(&q.tree.root.namespace)?.prove(SyncRequest::Get(q)).await
+    });
+    method!(router, CLIENT, node, "StateSyncGetPrefixes", |node, q: GetPrefixesRequest| -> ProofResponse {
+        node.reader(&q.tree.root.namespace)?.prove(SyncRequest::GetPrefixes(q)).await
+    });
+    method!(router, CLIENT, node, "StateSyncIterate", |node, q: IterateRequest| -> ProofResponse {
+        node.reader(&q.tree.root.namespace)?.prove(SyncRequest::Iterate(q)).await
+    });
+}
+
+fn storage_worker(router: &mut Router, node: &Arc<ParaTimes>) {
+    method!(router, STORAGE, node, "GetLastSyncedRound", |node, q: LastSyncedRequest| -> LastSynced {
+        let runtime = node.get(&q.runtime_id).filter(|runtime| runtime.store().storage().is_some());
+        let runtime = runtime.ok_or_else(|| coded(&worker_storage::RUNTIME_NOT_FOUND))?;
+        let synced = runtime.store().last_synced();
+        Ok(synced.map_or_else(LastSynced::default, |s| LastSynced { round: s.round, io_root: s.io_root, state_root: s.state_root }))
+    });
+    command!(router, STORAGE, node, "PauseCheckpointer", |node, q: PauseRequest| {
+        if !node.is_debug() {
+            return Err(coded(&worker_storage::CANT_PAUSE_CHECKPOINTER));
+        }
+        let runtime = node.get(&q.runtime_id).ok_or_else(|| coded(&worker_storage::RUNTIME_NOT_FOUND))?;
+        runtime.store().pause_checkpointer(q.pause).map_err(|error| RpcError::unknown(error.to_string()))
+    });
+}

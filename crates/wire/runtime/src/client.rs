@@ -1,0 +1,159 @@
+//! Messages of the services through which clients use runtimes: `RuntimeClient` and `StorageWorker`.
+//!
+//! Source: `go/runtime/client/api`, `go/worker/storage/api`.
+
+use base_codec::{Bytes, Codec};
+use base_prims::{Hash, Namespace};
+use mkvs_tree::Root;
+
+use crate::{Error, bundle::ComponentId};
+
+/// Stands for the newest round.
+pub const ROUND_LATEST: u64 = u64::MAX;
+
+/// A transaction to submit or to check.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Codec)]
+#[codec(cbor_only)]
+pub struct TxRequest {
+    /// The runtime.
+    pub runtime_id: Namespace,
+    /// The transaction.
+    pub data: Bytes,
+}
+
+/// What came of a transaction.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Codec)]
+#[codec(cbor_only)]
+pub struct SubmitTxMetaResponse {
+    /// Its output.
+    #[codec(rename = "data", omitempty)]
+    pub output: Option<Bytes>,
+    /// The round that it was executed in.
+    #[codec(omitempty)]
+    pub round: u64,
+    /// Its place in the round.
+    #[codec(omitempty)]
+    pub batch_order: u32,
+    /// Why its check failed.
+    #[codec(omitempty)]
+    pub check_tx_error: Option<Error>,
+}
+
+/// Asks about a round.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Codec)]
+#[codec(cbor_only)]
+pub struct RoundRequest {
+    /// The runtime.
+    pub runtime_id: Namespace,
+    /// The round; [`ROUND_LATEST`] is the newest.
+    pub round: u64,
+}
+
+/// A transaction of a round with what it gave.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Codec)]
+#[codec(cbor_only)]
+pub struct TransactionWithResults {
+    /// The transaction.
+    pub tx: Option<Bytes>,
+    /// Its output.
+    pub result: Option<Bytes>,
+    /// Events that it emitted.
+    #[codec(omitempty)]
+    pub events: Option<Vec<PlainEvent>>,
+}
+
+/// An event without the transaction that emitted it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Codec)]
+#[codec(cbor_only)]
+pub struct PlainEvent {
+    /// Its key.
+    pub key: Bytes,
+    /// Its value.
+    pub value: Bytes,
+}
+
+/// A question to a runtime.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Codec)]
+#[codec(cbor_only)]
+pub struct QueryRequest {
+    /// The runtime.
+    pub runtime_id: Namespace,
+    /// The component; the on-chain one if absent.
+    #[codec(omitempty)]
+    pub component: Option<ComponentName>,
+    /// The round after which the state is asked about.
+    pub round: u64,
+    /// The method.
+    pub method: String,
+    /// Its arguments, CBOR.
+    pub args: Bytes,
+}
+
+/// A component on the wire: `{kind, name?}`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Codec)]
+#[codec(cbor_only)]
+pub struct ComponentName {
+    /// `ronl` or `rofl`.
+    pub kind: String,
+    /// Its name.
+    #[codec(omitempty)]
+    pub name: String,
+}
+
+impl ComponentName {
+    /// The component, if the kind is known.
+    pub fn id(&self) -> Option<ComponentId> {
+        let text = if self.name.is_empty() { self.kind.clone() } else { format!("{}.{}", self.kind, self.name) };
+        text.parse().ok()
+    }
+}
+
+/// Answer to a question.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Codec)]
+#[codec(cbor_only)]
+pub struct QueryResponse {
+    /// CBOR.
+    pub data: Bytes,
+}
+
+/// Asks for the last synced round.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Codec)]
+#[codec(cbor_only)]
+pub struct LastSyncedRequest {
+    /// The runtime.
+    pub runtime_id: Namespace,
+}
+
+/// The last round whose state is there.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Codec)]
+#[codec(cbor_only)]
+pub struct LastSynced {
+    /// The round.
+    pub round: u64,
+    /// Root of its inputs and outputs.
+    pub io_root: Root,
+    /// Root of its state.
+    pub state_root: Root,
+}
+
+/// Pauses the making of checkpoints.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Codec)]
+#[codec(cbor_only)]
+pub struct PauseRequest {
+    /// The runtime.
+    pub runtime_id: Namespace,
+    /// Whether to pause.
+    pub pause: bool,
+}
+
+/// An event with the transaction that emitted it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Codec)]
+#[codec(cbor_only)]
+pub struct Event {
+    /// Its key.
+    pub key: Bytes,
+    /// Its value.
+    pub value: Bytes,
+    /// The transaction; [`BLOCK_TAG_HASH`](crate::transaction::BLOCK_TAG_HASH) for the block.
+    pub tx_hash: Hash,
+}
