@@ -31,8 +31,8 @@ const CLIENT_FILES: (&str, &str) = ("remote_signer_client_cert.pem", "remote_sig
 #[command(name = "oasis-remote-signer", version, about = "Oasis Remote Signer")]
 struct Cli {
     /// Data directory.
-    #[arg(long, global = true, default_value = "", hide_default_value = true)]
-    datadir: PathBuf,
+    #[arg(long, global = true)]
+    datadir: Option<PathBuf>,
     /// Client TLS certificate.
     #[arg(long = "client.certificate", default_value = "client_cert.pem")]
     client_certificate: PathBuf,
@@ -49,8 +49,8 @@ struct Cli {
     #[arg(long = "signer.plugin.name", default_value = "", hide_default_value = true)]
     plugin_name: String,
     /// Plugin signer binary path.
-    #[arg(long = "signer.plugin.path", default_value = "", hide_default_value = true)]
-    plugin_path: PathBuf,
+    #[arg(long = "signer.plugin.path")]
+    plugin_path: Option<PathBuf>,
     /// Plugin signer configuration.
     #[arg(long = "signer.plugin.config", default_value = "", hide_default_value = true)]
     plugin_config: String,
@@ -58,14 +58,14 @@ struct Cli {
     #[arg(long = "signer.remote.address", default_value = "", hide_default_value = true)]
     remote_address: String,
     /// Remote signer client certificate path.
-    #[arg(long = "signer.remote.client.certificate", default_value = "", hide_default_value = true)]
-    remote_client_certificate: PathBuf,
+    #[arg(long = "signer.remote.client.certificate")]
+    remote_client_certificate: Option<PathBuf>,
     /// Remote signer client certificate key path.
-    #[arg(long = "signer.remote.client.key", default_value = "", hide_default_value = true)]
-    remote_client_key: PathBuf,
+    #[arg(long = "signer.remote.client.key")]
+    remote_client_key: Option<PathBuf>,
     /// Remote signer server certificate path.
-    #[arg(long = "signer.remote.server.certificate", default_value = "", hide_default_value = true)]
-    remote_server_certificate: PathBuf,
+    #[arg(long = "signer.remote.server.certificate")]
+    remote_server_certificate: Option<PathBuf>,
     #[command(subcommand)]
     command: Option<Command>,
 }
@@ -90,10 +90,7 @@ fn text(error: impl std::fmt::Display) -> String {
 
 impl Cli {
     fn dir(&self) -> Result<&Path, String> {
-        if self.datadir.as_os_str().is_empty() {
-            return Err("remote-signer: datadir is mandatory".to_owned());
-        }
-        Ok(&self.datadir)
+        self.datadir.as_deref().ok_or_else(|| "remote-signer: datadir is mandatory".to_owned())
     }
 
     fn source(&self) -> Result<Box<dyn KeySource>, String> {
@@ -102,13 +99,13 @@ impl Cli {
             composite: self.composite.clone(),
             remote: RemoteConfig {
                 address: self.remote_address.clone(),
-                client_certificate: self.remote_client_certificate.clone(),
-                client_key: self.remote_client_key.clone(),
-                server_certificate: self.remote_server_certificate.clone(),
+                client_certificate: self.remote_client_certificate.clone().unwrap_or_default(),
+                client_key: self.remote_client_key.clone().unwrap_or_default(),
+                server_certificate: self.remote_server_certificate.clone().unwrap_or_default(),
             },
             plugin: PluginConfig {
                 name: self.plugin_name.clone(),
-                path: self.plugin_path.clone(),
+                path: self.plugin_path.clone().unwrap_or_default(),
                 config: self.plugin_config.clone(),
             },
         };

@@ -20,6 +20,7 @@ mod error;
 mod message;
 mod router;
 mod server;
+mod sni;
 #[cfg(test)]
 mod tests;
 mod tls;

@@ -18,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::authority::UnixClient;
 use crate::router::{Caller, Router};
+use crate::sni;
 use crate::tls::ServerTls;
 
 /// Most connections at once.
@@ -165,7 +166,12 @@ impl Accepted {
             Self::Tcp(stream, None) => return Ok((Box::new(stream), Caller::default())),
             Self::Tcp(stream, Some(tls)) => (stream, tls),
         };
-        let shaken = tokio::time::timeout(HANDSHAKE, TlsAcceptor::from(tls.0).accept(stream)).await;
+        let shaking = async {
+            // The name is remembered until the handshake is over.
+            let (stream, _name) = sni::begin(stream).await?;
+            TlsAcceptor::from(tls.0).accept(stream).await
+        };
+        let shaken = tokio::time::timeout(HANDSHAKE, shaking).await;
         let stream = shaken.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
         let certificate = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first());
         let tls_key = certificate.and_then(|certificate| base_identity::certificate_key(certificate));

@@ -191,7 +191,7 @@ impl ServerTls {
     /// # Errors
     /// If the identity can't be used.
     pub fn new(identity: &TlsIdentity, client_common_name: &'static str) -> Result<Self, TlsSetupError> {
-        let provider = provider();
+        let provider = crate::sni::provider();
         let clients = Template { pinned: None, common_name: client_common_name, provider: provider.clone() };
         let (chain, key) = own(identity);
         let mut config = ServerConfig::builder_with_provider(provider)

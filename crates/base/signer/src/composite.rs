@@ -64,7 +64,9 @@ impl Composite {
 
     fn source(&self, role: KeyRole) -> Result<&dyn KeySource, KeySourceError> {
         let found = self.sources.iter().find(|(known, _)| *known == role);
-        found.map(|(_, source)| &**source).ok_or_else(|| KeySourceError::Signer(format!("no backend for {role:?} keys")))
+        found
+            .map(|(_, source)| &**source)
+            .ok_or_else(|| KeySourceError::Signer(format!("no backend for {role:?} keys")))
     }
 }
 

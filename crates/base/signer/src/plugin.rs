@@ -211,7 +211,8 @@ impl Link {
         let answer = self.worker.run(limit, async move {
             let mut slot = calls.lock().await;
             // Taken while it is used: a call that is given up leaves a stream that can't be used any more.
-            let mut mine = slot.take().ok_or("signer plugin: gave no answer before; it is started anew with the node")?;
+            let mut mine =
+                slot.take().ok_or("signer plugin: gave no answer before; it is started anew with the node")?;
             let prepared = build();
             let answer = mine.call(method, prepared.kind(), &prepared.item()).await;
             let answer = answer.map_err(|error| format!("signer plugin: {error}"))?;

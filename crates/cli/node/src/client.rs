@@ -4,7 +4,7 @@ use std::net::ToSocketAddrs as _;
 use std::time::Duration;
 
 use base_codec::cbor::{Decode, Encode};
-use base_grpc::{Address, BoxStream, Cbor, Client, RpcError};
+use base_grpc::{Address, BoxStream, Cbor, Client, ClientTls, RpcError};
 
 use crate::tool::{Failure, OrFail as _};
 
@@ -38,7 +38,8 @@ fn is_loopback(address: &str) -> bool {
 }
 
 impl ClientArgs {
-    fn parse(&self) -> Result<Address, String> {
+    /// The address, and whether to speak TLS to it.
+    fn parse(&self) -> Result<(Address, bool), String> {
         let mut text = self.address.clone();
         if std::fs::metadata(&text).is_ok() {
             tracing::warn!(module = MODULE, "'{text}' is a file name. Assuming 'unix:{text}'.");
@@ -46,15 +47,12 @@ impl ClientArgs {
         }
         let address: Address = text.parse().map_err(|error: base_grpc::ConnectError| error.to_string())?;
         match &address {
-            Address::Unix(_) => Ok(address),
-            Address::Tcp(host) if self.insecure && is_loopback(host) => Ok(address),
+            Address::Unix(_) => Ok((address, false)),
+            Address::Tcp(host) if self.insecure && is_loopback(host) => Ok((address, false)),
             Address::Tcp(host) if self.insecure => {
                 Err(format!("insecure loopback requested but address is not loopback: {host}"))
             }
-            Address::Tcp(host) => Err(format!(
-                "{host}: TLS is not available in this version; use the node's socket (unix:PATH) or --insecure with a \
-                 loopback address"
-            )),
+            Address::Tcp(_) => Ok((address, true)),
         }
     }
 
@@ -69,12 +67,18 @@ impl ClientArgs {
     }
 
     fn open(&self, module: &'static str, first: &str, wait: bool) -> Result<Rpc, Failure> {
-        let address = self.parse().or_fail(module, "failed to establish connection with node")?;
+        let (address, is_tls) = self.parse().or_fail(module, "failed to establish connection with node")?;
+        let tls = is_tls.then(ClientTls::system).transpose();
+        let tls = tls.or_fail(module, "failed to establish connection with node")?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let runtime = runtime.or_fail(module, "failed to establish connection with node")?;
         let client = runtime.block_on(async {
             loop {
-                match Client::connect(&address).await {
+                let connected = match &tls {
+                    Some(tls) => Client::connect_tls(&address, tls.clone()).await,
+                    None => Client::connect(&address).await,
+                };
+                match connected {
                     Err(_) if wait => tokio::time::sleep(RETRY).await,
                     other => return other,
                 }

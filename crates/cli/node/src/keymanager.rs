@@ -85,7 +85,7 @@ pub(crate) enum KeymanagerCommand {
 #[derive(clap::Args)]
 pub(crate) struct FileArgs {
     /// File of the policy (CBOR).
-    #[arg(long = "keymanager.policy.file", default_value = "", hide_default_value = true)]
+    #[arg(long = "keymanager.policy.file", default_value = "", hide_default_value = true, value_parser = path_or_none)]
     policy: PathBuf,
     /// File(s) of signatures (PEM).
     #[arg(long = "keymanager.policy.signature.file", value_delimiter = ',')]
@@ -142,6 +142,12 @@ pub(crate) struct StatusArgs {
     /// Its runtime signing key (base64).
     #[arg(long = "keymanager.status.rsk")]
     rsk: Option<PublicKey>,
+}
+
+/// A path; an empty one, as the reference's tools write "none", is none.
+#[allow(clippy::unnecessary_wraps)] // The form of a value parser.
+fn path_or_none(text: &str) -> Result<PathBuf, std::convert::Infallible> {
+    Ok(PathBuf::from(text))
 }
 
 pub(crate) fn run(command: &KeymanagerCommand, session: &Session, line: &[OsString]) -> ExitCode {

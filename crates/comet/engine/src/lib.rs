@@ -32,6 +32,6 @@ mod testing;
 
 pub use driver::StopReason;
 pub use engine::{Engine, EngineError, EngineHandle};
-pub use setup::{Setup, StateSyncSetup};
+pub use setup::{Setup, StateSyncSetup, foreign_databases};
 pub use status::{EngineStatus, Phase, RoundStatus};
 pub use submit::Submitter;

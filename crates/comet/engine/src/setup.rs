@@ -1,6 +1,6 @@
 //! What an engine is made of.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,10 +17,26 @@ use crate::submit::DEFAULT_SUBMIT_TIMEOUT;
 pub const STORE_DIR: &str = "data/store";
 /// The folder of evidence, below [`Setup::data_dir`].
 pub const EVIDENCE_DIR: &str = "data/evidence";
-/// The folder of the log, below [`Setup::data_dir`].
-pub const WAL_DIR: &str = "data/cs.wal";
+/// The folder of the log, below [`Setup::data_dir`]; the reference's is `data/cs.wal`, which is left alone.
+pub const WAL_DIR: &str = "data/wal";
 /// The guard file, below [`Setup::data_dir`].
 pub const GUARD_FILE: &str = "oasis_priv_validator.json";
+
+/// What the reference keeps its chain and state in, below [`Setup::data_dir`]. Source: `go/consensus/cometbft`.
+const FOREIGN: [&str; 6] = [
+    "data/blockstore.badger.db",
+    "data/blockstore.db",
+    "data/state.badger.db",
+    "data/state.db",
+    "state/mkvs_storage.badger.db",
+    "state/mkvs_storage.pathbadger.db",
+];
+
+/// The databases of the reference in an engine's folder: with one of them, a key that votes here may have voted before.
+#[must_use]
+pub fn foreign_databases(dir: &Path) -> Vec<PathBuf> {
+    FOREIGN.iter().map(|name| dir.join(name)).filter(|path| path.exists()).collect()
+}
 
 /// How to begin with a snapshot of the application instead of the first block.
 pub struct StateSyncSetup {

@@ -33,9 +33,6 @@ use crate::{
 /// Folder of the state database within the consensus state folder.
 pub const STATE_DB: &str = "mkvs_storage.db";
 
-/// Folders that the reference keeps its state in; they cannot be used, and must not be passed over.
-const FOREIGN_STATE: [&str; 2] = ["mkvs_storage.badger.db", "mkvs_storage.pathbadger.db"];
-
 /// Folder of checkpoints within that of the database.
 const CHECKPOINTS: &str = "checkpoints";
 
@@ -65,9 +62,6 @@ pub struct EngineConfig {
 /// The application could not be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
-    /// The state is one that the reference wrote.
-    #[error("{0} is a state database of another program; move it away, or reset the node and sync again")]
-    ForeignState(PathBuf),
     /// The database could not be opened.
     #[error("state database {path}")]
     Engine {
@@ -96,10 +90,10 @@ pub enum OpenError {
     NumKept(u64),
 }
 
-/// Opens the state database in a consensus state folder.
+/// Opens the state database in a consensus state folder. The reference's, which has other names, is left alone.
 ///
 /// # Errors
-/// If another program's state is there, or the database cannot be opened.
+/// If the database cannot be opened.
 pub fn open_state_db(state_dir: &Path, options: base_kv_disk::Options) -> Result<NodeDb, OpenError> {
     Ok(NodeDb::open(Arc::new(open_disk(state_dir, options)?), db_config())?)
 }
@@ -113,9 +107,6 @@ fn open_state_db_behind(state_dir: &Path, options: base_kv_disk::Options) -> Res
 }
 
 fn open_disk(state_dir: &Path, options: base_kv_disk::Options) -> Result<Disk, OpenError> {
-    if let Some(foreign) = FOREIGN_STATE.iter().map(|name| state_dir.join(name)).find(|p| p.exists()) {
-        return Err(OpenError::ForeignState(foreign));
-    }
     let path = state_dir.join(STATE_DB);
     Disk::open(&path, options).map_err(|source| OpenError::Engine { path, source })
 }

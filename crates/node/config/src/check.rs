@@ -63,6 +63,7 @@ impl Config {
             checks.fail("consensus.local_storage", message);
         }
         self.common.check(&mut checks);
+        self.common.check_web(&mut checks);
         checks.unless(!self.genesis.file.is_empty(), "genesis.file", "must be set");
         self.consensus.check(&mut checks);
         self.runtime.check(&mut checks);
@@ -89,6 +90,24 @@ impl crate::schema::Common {
         for (module, level) in &self.log.level {
             let path = format!("common.log.level.{module}");
             checks.one_of(&path, &level.to_ascii_lowercase(), &["debug", "info", "warn", "error"]);
+        }
+    }
+
+    /// What web pages may call is on this machine only, and named in full.
+    fn check_web(&self, checks: &mut Checks) {
+        let web = &self.grpc_web;
+        if !web.listen_address.is_empty() {
+            let parsed = web.listen_address.parse::<std::net::SocketAddr>();
+            let holds = parsed.is_ok_and(|address| address.ip().is_loopback());
+            let message = format!("found {:?}, expected IP:PORT with a loopback address", web.listen_address);
+            checks.unless(holds, "common.grpc_web.listen_address", message);
+        }
+        for (at, method) in web.methods.iter().enumerate() {
+            let holds = method.split_once('/').is_some_and(|(service, name)| {
+                service.starts_with("oasis-core.") && !name.is_empty() && !method.contains('*')
+            });
+            let message = format!("found {method:?}, expected SERVICE/METHOD such as oasis-core.Consensus/GetStatus");
+            checks.unless(holds, &format!("common.grpc_web.methods[{at}]"), message);
         }
     }
 }

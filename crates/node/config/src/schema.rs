@@ -148,8 +148,20 @@ sections! {
         internal_socket_path: String = String::new(),
         /// Logging.
         log: Log = Log::default(),
+        /// Calls of web pages; the reference has none.
+        grpc_web: GrpcWeb = GrpcWeb::default(),
         /// For tests.
         debug: CommonDebug = CommonDebug::default(),
+    }
+
+    /// Calls of web pages (gRPC-Web), none by default.
+    GrpcWeb {
+        /// Loopback address to listen on, `IP:port`; empty: none.
+        listen_address: String = String::new(),
+        /// Pages that may call, such as `https://app.example`; `*`: any.
+        origins: Vec<String> = Vec::new(),
+        /// Methods that they may call, such as `oasis-core.Consensus/GetStatus`.
+        methods: Vec<String> = Vec::new(),
     }
 
     /// Logging.

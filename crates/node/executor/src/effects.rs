@@ -7,8 +7,11 @@ use std::time::{Duration, Instant};
 use base_codec::Bytes;
 use base_crypto::ed25519::SecretKey;
 use base_prims::{Hash, Namespace};
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
 use mkvs_tree::{Root, RootType, scan_prefix};
 use node_workers::{Submission, SubmissionError};
+use p2p_net::PeerId;
 use p2p_net::api::CallLimits;
 use p2p_net::rpc::Client;
 use rt_executor::messages::txsync::{self, GET_TXS, GetTxsRequest, GetTxsResponse, MAX_TXS};
@@ -32,7 +35,11 @@ use crate::setup::SYNC_CALL_TIME;
 /// First pause between attempts to fetch missing transactions.
 const FETCH_PAUSE: Duration = Duration::from_millis(100);
 /// Peers asked in an attempt.
-const FETCH_PEERS: usize = 5;
+const FETCH_PEERS: usize = 8;
+/// Peers asked at once: an answer may take as much memory as a frame.
+const FETCH_AT_ONCE: usize = 3;
+/// How long an answer is waited for before another peer is asked too.
+const FETCH_PATIENCE: Duration = Duration::from_millis(250);
 /// First pause before a commitment is submitted again, and the longest one.
 const COMMIT_PAUSE: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(10));
 /// How long the submission of a commitment may go on when its round is over: it most likely is in the very block that ended
@@ -151,8 +158,12 @@ pub(crate) async fn sync_runtime(host: Arc<dyn RuntimeHost>, height: u64) {
         Ok(Err(error)) => error.to_string(),
         Err(_) => "it takes too long".to_owned(),
     };
-    tracing::warn!(module = "worker/executor/committee", height, err = error,
-        "failed to ask the runtime to sync the latest consensus block");
+    tracing::warn!(
+        module = "worker/executor/committee",
+        height,
+        err = error,
+        "failed to ask the runtime to sync the latest consensus block"
+    );
 }
 
 /// Makes the runtime follow the consensus layer for the first time, however often it takes.
@@ -173,40 +184,55 @@ pub(crate) async fn trust_sync(host: Arc<dyn RuntimeHost>, height: impl Fn() -> 
     }
 }
 
-/// Asks peers for transactions until all are there. What comes goes into `found`.
+/// Asks a peer for transactions; what it sent, if that was asked for.
+async fn ask(client: &Client, peer: PeerId, hashes: Vec<Hash>) -> Vec<Tx> {
+    let request = GetTxsRequest { hashes: Some(hashes) };
+    let failed = |error: &dyn std::fmt::Display| {
+        tracing::debug!(module = "worker/executor/committee", peer = %peer, err = %error, "failed to fetch missing transactions");
+    };
+    // Failed calls count against the peer by themselves.
+    let call = client.call::<GetTxsResponse>(peer, GET_TXS, &request, CallLimits::default());
+    let (answer, feedback) = match call.await {
+        Ok(answered) => answered,
+        Err(error) => {
+            failed(&error);
+            return Vec::new();
+        }
+    };
+    let txs = txsync::verify(&request, answer).unwrap_or_else(|error| {
+        failed(&error);
+        Vec::new()
+    });
+    if txs.is_empty() {
+        feedback.failure();
+    } else {
+        feedback.success();
+    }
+    txs
+}
+
+/// Asks peers for transactions until all are there. What comes goes into `found`. The next peer is asked when one has
+/// answered, or takes its time.
 pub(crate) async fn fetch(client: Client, mut missing: Vec<Hash>, found: mpsc::Sender<Vec<Tx>>) {
     let mut pause = FETCH_PAUSE;
     loop {
-        for peer in client.peers().into_iter().take(FETCH_PEERS) {
-            let hashes = missing.iter().take(MAX_TXS).copied().collect();
-            let request = GetTxsRequest { hashes: Some(hashes) };
-            let call = client.call::<GetTxsResponse>(peer.id, GET_TXS, &request, CallLimits::default());
-            // Failed calls count against the peer by themselves.
-            let (answer, feedback) = match call.await {
-                Ok(answered) => answered,
-                Err(error) => {
-                    tracing::debug!(module = "worker/executor/committee", peer = %peer.id, err = %error,
-                        "failed to fetch missing transactions");
-                    continue;
-                }
+        let mut peers = client.peers().into_iter().take(FETCH_PEERS);
+        let mut asked = FuturesUnordered::new();
+        loop {
+            if asked.len() < FETCH_AT_ONCE
+                && let Some(peer) = peers.next()
+            {
+                asked.push(ask(&client, peer.id, missing.iter().take(MAX_TXS).copied().collect()));
+            } else if asked.is_empty() {
+                break;
+            }
+            let answer = match timeout(FETCH_PATIENCE, asked.next()).await {
+                Ok(Some(txs)) if !txs.is_empty() => txs,
+                _ => continue,
             };
-            match txsync::verify(&request, answer) {
-                Ok(txs) => {
-                    if txs.is_empty() {
-                        feedback.failure();
-                        continue;
-                    }
-                    feedback.success();
-                    missing.retain(|hash| !txs.iter().any(|tx| tx.hash == *hash));
-                    if found.send(txs).await.is_err() || missing.is_empty() {
-                        return;
-                    }
-                }
-                Err(error) => {
-                    feedback.failure();
-                    tracing::debug!(module = "worker/executor/committee", peer = %peer.id, err = %error,
-                        "peer sent transactions that were not asked for");
-                }
+            missing.retain(|hash| !answer.iter().any(|tx| tx.hash == *hash));
+            if found.send(answer).await.is_err() || missing.is_empty() {
+                return;
             }
         }
         sleep(pause).await;
@@ -362,7 +388,8 @@ mod tests {
 
     #[test]
     fn only_the_service_itself_refuses_for_good() {
-        let failed = |module: &str| SubmissionError::Failed { module: module.to_owned(), code: 3, message: String::new() };
+        let failed =
+            |module: &str| SubmissionError::Failed { module: module.to_owned(), code: 3, message: String::new() };
         assert!(is_refused_for_good(&failed("roothash")));
         assert!(is_refused_for_good(&failed("roothash/commitment")));
         assert!(!is_refused_for_good(&failed("consensus/transaction")));

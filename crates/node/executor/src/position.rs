@@ -146,17 +146,12 @@ fn read(
 }
 
 /// A node that comes late finds the discrepancy in the newest state; its event has passed.
-fn discrepancy(
-    chain: &dyn Blocks,
-    runtime: &Namespace,
-    round: &Round,
-) -> Result<Option<(u64, u64)>, PositionError> {
+fn discrepancy(chain: &dyn Blocks, runtime: &Namespace, round: &Round) -> Result<Option<(u64, u64)>, PositionError> {
     let newest = chain.latest_height();
     let state = chain.state(newest)?;
     let rt = roothash::query::runtime_state(&*state, runtime).map_err(ChainError::from)?;
-    let found = rt.commitment_pool.filter(|pool| {
-        pool.discrepancy && rt.last_block.header.round == round.block.header.round
-    });
+    let found =
+        rt.commitment_pool.filter(|pool| pool.discrepancy && rt.last_block.header.round == round.block.header.round);
     Ok(found.map(|pool| (u64::try_from(newest).unwrap_or(0), pool.highest_rank)))
 }
 

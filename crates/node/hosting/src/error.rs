@@ -11,7 +11,9 @@ use rt_host::api::HostError;
 #[non_exhaustive]
 pub enum HostingError {
     /// An option is for test networks only.
-    #[error("{option} requires use of unsafe debug flags; set it only on a test network, with --debug.dont_blame_oasis")]
+    #[error(
+        "{option} requires use of unsafe debug flags; set it only on a test network, with --debug.dont_blame_oasis"
+    )]
     Unsafe {
         /// What was configured.
         option: &'static str,

@@ -157,11 +157,7 @@ impl Told {
 }
 
 /// The greatest age of attestations of the active deployment, in blocks; `None` without a deployment.
-fn attestation_age(
-    state: &dyn mkvs_tree::KvRead,
-    descriptor: &Runtime,
-    epoch: Epoch,
-) -> Result<Option<u64>, String> {
+fn attestation_age(state: &dyn mkvs_tree::KvRead, descriptor: &Runtime, epoch: Epoch) -> Result<Option<u64>, String> {
     let Some(deployment) = descriptor.active_deployment(epoch) else {
         return Ok(None);
     };

@@ -11,7 +11,7 @@ use node_config::Mode;
 use node_workers::registration::Contribution;
 use node_workers::runtime::RuntimeView;
 use parking_lot::Mutex;
-use rt_host::api::{ComponentConfig, ComponentState, HostError, HostEvent, HostHandler, RuntimeHost};
+use rt_host::api::{ComponentConfig, ComponentState, HostEvent, HostHandler, RuntimeHost};
 use rt_host::composite::CompositeHost;
 use rt_host::discovery::{choose_tee, is_wanted, wanted};
 use rt_host::logs::ComponentLog;
@@ -228,6 +228,10 @@ impl Hosted {
         if let Err(e) = self.host.stop(Instant::now() + STOP_TIMEOUT).await {
             tracing::warn!(module = "runtime/host", runtime_id = %self.id, err = %e, "runtime did not stop");
         }
+        // Their handlers refer to the host: without this neither would ever be freed.
+        for id in self.host.components().into_iter().filter(|id| *id != ComponentId::Ronl) {
+            let _ = self.host.remove_component(&id).await;
+        }
         self.ready.send_replace(false);
     }
 
@@ -236,7 +240,7 @@ impl Hosted {
         let (mut view, mut bundles) = (self.view.clone(), self.hosting.bundles.watch());
         let mut events = self.host.events();
         let mut next_events: Option<(Version, broadcast::Receiver<HostEvent>)> = None;
-        let mut done = Basis::default();
+        let (mut done, mut followed) = (Basis::default(), true);
         let work = async {
             if let Err(e) = self.host.start().await {
                 self.problem("start", Some(e.to_string()));
@@ -254,11 +258,9 @@ impl Hosted {
                 self.refresh();
                 loop {
                     let event = tokio::select! {
-                        changed = view.changed() => {
-                            if changed.is_err() {
-                                // The chain is no longer followed: what runs goes on.
-                                std::future::pending::<()>().await;
-                            }
+                        changed = view.changed(), if followed => {
+                            // When the chain is no longer followed, what runs goes on.
+                            followed = changed.is_ok();
                             break;
                         }
                         _ = bundles.changed() => break,
@@ -327,9 +329,10 @@ impl Hosted {
         self.place(&offered, active, next).await;
         self.host.set_version(active, next).await;
         let lowest = active.or(next);
-        self.state.lock().placed.retain(|(id, version), _| {
-            *id != ComponentId::Ronl || lowest.is_none_or(|lowest| *version >= lowest)
-        });
+        self.state
+            .lock()
+            .placed
+            .retain(|(id, version), _| *id != ComponentId::Ronl || lowest.is_none_or(|lowest| *version >= lowest));
         for (name, version) in [("active", active), ("next", next)] {
             let missing = version.filter(|version| !self.host.has_version(&ComponentId::Ronl, *version));
             let text = missing.map(|v| format!("no bundle of the {name} version {v} of the on-chain component"));
@@ -383,7 +386,8 @@ impl Hosted {
                 tracing::error!(module = "runtime/host", runtime_id = %self.id, component = %offer.id, %version, err = %e,
                     "failed to provision runtime component");
             }
-            let text = outcome.err().map(|e| format!("failed to provision component {} version {version}: {e}", offer.id));
+            let text =
+                outcome.err().map(|e| format!("failed to provision component {} version {version}: {e}", offer.id));
             self.problem(&name, text);
             there.insert(name);
         }
@@ -442,8 +446,7 @@ impl Hosted {
             && config.runtime.environment == "auto"
             && provision::sgx_loader(&config.runtime).is_none()
             && !config.runtime.debug_mock_tee;
-        let mut out =
-            ComponentConfig::new(offer.known.bundle.clone(), offer.id.clone(), self.handler(offer))?;
+        let mut out = ComponentConfig::new(offer.known.bundle.clone(), offer.id.clone(), self.handler(offer))?;
         out.component.version = version;
         let component_settings = section.map(settings::component_settings);
         out.tee = choose_tee(&offer.id, &out.component, component_settings.as_ref(), legacy_client);
@@ -527,7 +530,10 @@ impl Hosted {
         let ready = host.is_some() && (!unproven || reported == active);
         if unproven {
             let wrong = reported.filter(|reported| Some(*reported) != active).zip(active);
-            self.problem("version", wrong.map(|(got, want)| format!("the binary is version {got}, the chain wants {want}")));
+            self.problem(
+                "version",
+                wrong.map(|(got, want)| format!("the binary is version {got}, the chain wants {want}")),
+            );
         }
         self.ready.send_if_modified(|before| std::mem::replace(before, ready) != ready);
     }
@@ -553,12 +559,6 @@ async fn next_event(
     match watched {
         Some((_, events)) => events.recv().await,
         None => std::future::pending().await,
-    }
-}
-
-impl From<&HostError> for HostingError {
-    fn from(error: &HostError) -> Self {
-        Self::Host(error.clone())
     }
 }
 

@@ -172,10 +172,8 @@ pub fn runtime(id: Namespace, versions: &[(Version, Epoch)]) -> Runtime {
 
 /// A configuration from what stands below `runtime:`, without registries.
 pub fn config(mode: &str, data_dir: &Path, runtime: &str) -> Arc<Config> {
-    let text = format!(
-        "mode: {mode}\ncommon:\n  data_dir: {}\nruntime:\n  registries: []\n{runtime}",
-        data_dir.display()
-    );
+    let text =
+        format!("mode: {mode}\ncommon:\n  data_dir: {}\nruntime:\n  registries: []\n{runtime}", data_dir.display());
     Arc::new(Config::from_text("test", &text, &|_| None).expect("a valid configuration"))
 }
 

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
-use std::path::PathBuf;
 use std::path::Path;
+use std::path::PathBuf;
 
 use base_codec::{Codec, json};
 use parking_lot::Mutex;
@@ -167,7 +167,7 @@ mod tests {
 
         let again = Volumes::open(dir.path()).expect("opens");
         assert_eq!(again.get(&a.id), Some(a.clone()));
-        assert_eq!(again.find(&labels(&[("owner", "x")])), [b.clone()]);
+        assert_eq!(again.find(&labels(&[("owner", "x")])), std::slice::from_ref(&b));
         again.remove(&labels(&[("owner", "x")])).expect("removes");
         assert_eq!(again.get(&b.id), None);
         assert!(!b.path.parent().expect("a folder").exists());

@@ -120,13 +120,19 @@ impl Run<'_> {
             let Some(status) = seen.churp.get(id) else { continue };
             let known = scheme.status.replace(Arc::clone(status));
             if known.as_ref().is_none_or(|known| !Arc::ptr_eq(known, status)) {
-                tracing::debug!(module = MODULE, id, handoff = status.handoff, next_handoff = status.next_handoff,
-                    applications = status.applications.len(), "status update");
+                tracing::debug!(
+                    module = MODULE,
+                    id,
+                    handoff = status.handoff,
+                    next_handoff = status.next_handoff,
+                    applications = status.applications.len(),
+                    "status update"
+                );
                 count(&self.shared.label, status, known.as_deref());
             }
-            let ended = known.as_ref().is_some_and(|known| {
-                (known.handoff, known.next_handoff) != (status.handoff, status.next_handoff)
-            });
+            let ended = known
+                .as_ref()
+                .is_some_and(|known| (known.handoff, known.next_handoff) != (status.handoff, status.next_handoff));
             if ended {
                 scheme.finish.cancel();
                 scheme.finish = CancellationToken::new();

@@ -12,7 +12,7 @@
 //!
 //! Invariants:
 //! * What an enclave signs is verified before it is published or registered.
-//! * A peer reaches the enclave only by a method that it may call: see [`access`](self) rules in `access.rs`.
+//! * A peer reaches the enclave only by a method that the rules in `access.rs` allow it.
 //! * At most one initialisation, one generation and one load of each kind of secret is under way; each is tried a bounded
 //!   number of times per epoch or secret.
 //! * Nothing a peer sends panics or waits without limit; calls of peers and calls to peers are bounded in number.

@@ -210,8 +210,12 @@ impl Run<'_> {
         if old.height == 0 || old.epoch != self.seen.epoch {
             let (from, to) = GENERATION_WINDOW;
             self.generate_at = self.seen.random_height(from, to, self.shared.draw());
-            tracing::debug!(module = MODULE, height = self.generate_at, epoch = self.seen.epoch,
-                "block height for generating secrets selected");
+            tracing::debug!(
+                module = MODULE,
+                height = self.generate_at,
+                epoch = self.seen.epoch,
+                "block height for generating secrets selected"
+            );
             self.make_master.arm();
             self.make_ephemeral.arm();
         }
@@ -244,8 +248,12 @@ impl Run<'_> {
 
     fn master_proposed(&mut self) {
         let Some(secret) = self.seen.master.as_ref().map(|signed| &signed.secret) else { return };
-        tracing::debug!(module = MODULE, generation = secret.generation, epoch = secret.epoch,
-            "new master secret proposed");
+        tracing::debug!(
+            module = MODULE,
+            generation = secret.generation,
+            epoch = secret.epoch,
+            "new master secret proposed"
+        );
         let label = [self.shared.label.as_str()];
         table::WORKER_KEYMANAGER_CONSENSUS_MASTER_SECRET_PROPOSAL_GENERATION_NUMBER
             .with(&label)

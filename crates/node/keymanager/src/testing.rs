@@ -85,15 +85,13 @@ pub(crate) fn policy(serial: u32, rotation_interval: Epoch) -> SignedPolicySgx {
 pub(crate) struct Enclave {
     running: Mutex<Option<TestHost>>,
     events: broadcast::Sender<HostEvent>,
-    /// Bodies that the node asked for, by name.
-    pub(crate) calls: Mutex<Vec<String>>,
     handler: Arc<Services>,
 }
 
 impl Enclave {
     fn new(handler: Services) -> Self {
         let events = broadcast::Sender::new(64);
-        Self { running: Mutex::new(None), events, calls: Mutex::default(), handler: Arc::new(handler) }
+        Self { running: Mutex::new(None), events, handler: Arc::new(handler) }
     }
 
     /// Starts it, or starts it anew.
@@ -130,7 +128,6 @@ impl RuntimeHost for Enclave {
     }
 
     fn call(&self, body: Body) -> BoxFuture<'_, Result<Body, HostError>> {
-        self.calls.lock().push(body.name().to_owned());
         let sent = self.running.lock().as_ref().map(|host| host.send(body));
         Box::pin(async move {
             let answer = sent.ok_or(HostError::NotReady)?.map_err(|e| HostError::Closed(e.to_string()))?;
@@ -205,7 +202,7 @@ pub(crate) struct World {
 }
 
 /// How long a test waits for something.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(120);
 
 impl World {
     pub(crate) fn new() -> Self {
@@ -234,7 +231,13 @@ impl World {
         }));
         let setup = RegistrationSetup {
             entity: Some(public(chain::OWNER)),
-            keys: Keys { node: key(n), p2p: key(n + 100), consensus: key(n + 101), vrf: key(n + 102), tls: key(n + 103) },
+            keys: Keys {
+                node: key(n),
+                p2p: key(n + 100),
+                consensus: key(n + 101),
+                vrf: key(n + 102),
+                tls: key(n + 103),
+            },
             addresses: Arc::new(Nowhere),
             allow_unroutable: true,
             software_version: String::new(),

@@ -107,8 +107,7 @@ impl Worker {
         if getrandom::fill(&mut seed).is_err() {
             seed = seed_of(&setup.node_key.public()).to_be_bytes();
         }
-        let blacklist =
-            if setup.allow_test_keys { Blacklist::allowing_test_keys() } else { Blacklist::production() };
+        let blacklist = if setup.allow_test_keys { Blacklist::allowing_test_keys() } else { Blacklist::production() };
         let shared = Arc::new(Shared {
             runtime: setup.runtime,
             label: setup.runtime.to_string(),

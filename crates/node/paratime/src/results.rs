@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use base_prims::Hash;
+use node_executor::Executor;
 use parking_lot::Mutex;
 use rt_history::{History, artifacts};
 use tokio::sync::oneshot;
@@ -104,7 +105,13 @@ impl Results {
     }
 
     /// Looks through the blocks whose state is there, as they come, until stopped.
-    pub(crate) async fn run(self: Arc<Self>, history: Arc<History>, trees: Trees, stop: CancellationToken) {
+    pub(crate) async fn run(
+        self: Arc<Self>,
+        history: Arc<History>,
+        trees: Trees,
+        executor: Arc<Executor>,
+        stop: CancellationToken,
+    ) {
         let mut blocks = history.watch_synced();
         let mut failed: VecDeque<Block> = VecDeque::new();
         let mut pause = FIRST_PAUSE;
@@ -117,7 +124,7 @@ impl Results {
                     pause = (pause * 2).min(LONGEST_PAUSE);
                     let again = std::mem::take(&mut failed);
                     for block in again {
-                        self.check(&trees, block, &mut failed).await;
+                        self.check(&trees, &executor, block, &mut failed).await;
                     }
                     continue;
                 }
@@ -125,7 +132,7 @@ impl Results {
             match next {
                 Ok(Some(block)) => {
                     if let Some(block) = block.block {
-                        self.check(&trees, block, &mut failed).await;
+                        self.check(&trees, &executor, block, &mut failed).await;
                     }
                 }
                 Ok(None) => return,
@@ -143,7 +150,7 @@ impl Results {
         }
     }
 
-    async fn check(&self, trees: &Trees, block: Block, failed: &mut VecDeque<Block>) {
+    async fn check(&self, trees: &Trees, executor: &Executor, block: Block, failed: &mut VecDeque<Block>) {
         let wanted = self.hashes();
         if wanted.is_empty() || block.header.io_root.is_empty_hash() {
             return;
@@ -152,6 +159,8 @@ impl Results {
         let round = block.header.round;
         match trees.read(io_root, move |tree| artifacts::some_transactions(tree, &wanted)).await {
             Ok(found) => {
+                let hashes: Vec<Hash> = found.keys().copied().collect();
+                executor.used(&hashes);
                 for (hash, tx) in found {
                     let output = tx.output.map(base_codec::Bytes);
                     let batch_order = tx.batch_order;

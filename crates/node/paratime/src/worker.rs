@@ -1,6 +1,7 @@
 //! One ParaTime of a node.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use base_codec::{Raw, cbor};
 use base_prims::Namespace;
@@ -28,6 +29,9 @@ use crate::trees::Trees;
 
 /// Folder of the runtimes below the data directory, and of one below it by its id.
 const RUNTIMES: &str = "runtimes";
+
+/// How often it is looked at whether the key manager is ready.
+const KEY_MANAGER_POLL: Duration = Duration::from_millis(100);
 
 type Boxed = std::pin::Pin<Box<dyn Future<Output = ()> + Send>>;
 
@@ -238,8 +242,13 @@ impl ParaTime {
         }
         tasks.spawn(Arc::clone(&self.key_managers).run(stop.child_token()));
         tasks.spawn(Arc::clone(&self.hosted).run(stop.child_token()));
+        // A key manager has no blocks.
         let (me, child) = (Arc::clone(&self), stop.clone());
+        let has_blocks = self.key_manager.is_none();
         tasks.spawn(async move {
+            if !has_blocks {
+                return;
+            }
             if let Err(error) = Arc::clone(&me.store).run(child.child_token()).await {
                 me.fail("storage", &error, &child);
             }
@@ -254,13 +263,16 @@ impl ParaTime {
         }
         if let Some(client) = &self.client {
             let (history, trees) = (client.history.clone(), client.trees.clone());
-            tasks.spawn(Arc::clone(&self.results).run(history, trees, stop.child_token()));
+            let executor = client.executor.clone();
+            tasks.spawn(Arc::clone(&self.results).run(history, trees, executor, stop.child_token()));
         }
         if let Some(worker) = self.key_manager.clone() {
-            tasks.spawn(worker.run(stop.child_token()));
+            tasks.spawn(worker.clone().run(stop.child_token()));
+            tasks.spawn(Arc::clone(&self).watch_key_manager(worker, stop.clone()));
+        } else {
+            tasks.spawn(Arc::clone(&self).tell_blocks(stop.clone()));
+            tasks.spawn(Arc::clone(&self).keep_registered(stop.clone()));
         }
-        tasks.spawn(Arc::clone(&self).tell_blocks(stop.clone()));
-        tasks.spawn(Arc::clone(&self).keep_registered(stop.clone()));
         while tasks.join_next().await.is_some() {}
     }
 
@@ -284,10 +296,21 @@ impl ParaTime {
                 Err(error) => {
                     tracing::warn!(module = "runtime/registry", runtime_id = %self.id, err = %error,
                         "components are not told of a block");
-                    tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+                    tokio::time::sleep(Duration::from_secs(1)).await;
                 }
             }
         }
+    }
+
+    /// Notices when the key manager is registered with its enclave's answer, which is when it can serve.
+    async fn watch_key_manager(self: Arc<Self>, worker: Arc<KeyManager>, stop: CancellationToken) {
+        while worker.status().status != node_keymanager::WorkerState::READY {
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = tokio::time::sleep(KEY_MANAGER_POLL) => {}
+            }
+        }
+        self.ready.send_replace(true);
     }
 
     /// Lets the node be registered for the runtime while everything is well.

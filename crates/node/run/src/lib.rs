@@ -18,6 +18,7 @@ mod engine;
 mod error;
 mod events;
 mod halt;
+mod foreign;
 mod keys;
 mod light;
 mod metrics;
@@ -25,8 +26,10 @@ mod network;
 mod runtime_view;
 mod paratimes;
 mod seed;
+mod sentry;
 mod start;
 mod store;
+mod web;
 
 pub use chain::LocalChain;
 pub use error::RunError;

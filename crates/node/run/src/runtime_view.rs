@@ -184,12 +184,10 @@ impl Consensus for ConsensusForRuntimes {
                 Ok(block) => return Ok(LightBlock { height: block.height, meta: block.meta }),
                 Err(error) => error.to_string(),
             };
-            let block = self.from_peers(own, |provider| {
-                Box::pin(async move { Ok(provider.light_block_from(height).await?.0) })
-            });
+            let block = self
+                .from_peers(own, |provider| Box::pin(async move { Ok(provider.light_block_from(height).await?.0) }));
             let block = block.await;
-            let block =
-                block.map_err(|e| plain(format!("failed to fetch light block for height {height}: {e}")))?.0;
+            let block = block.map_err(|e| plain(format!("failed to fetch light block for height {height}: {e}")))?.0;
             let header = block.signed_header.as_ref().and_then(|signed| signed.header.as_ref());
             let found = header.map_or(height, |header| header.height);
             Ok(LightBlock { height: found, meta: Some(block.encode_to_vec().into()) })

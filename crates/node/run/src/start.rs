@@ -15,7 +15,7 @@ use comet_sync::{StateSyncConfig, TrustOptions};
 use node_app::Queries;
 use node_config::{Config, Mode};
 use node_paratime::ParaTimes;
-use node_workers::registration::{Contribution, Keys, Registration, Setup as RegistrationSetup};
+use node_workers::registration::{Addresses, Contribution, Keys, Registration, Setup as RegistrationSetup};
 use node_workers::{Chain as _, Submission};
 use p2p_net::api::P2p;
 use p2p_net::light::ProviderPool;
@@ -37,7 +37,7 @@ use crate::halt::Halted;
 use crate::light::Served;
 use crate::store::CommonStore;
 use crate::runtime_view::ConsensusForRuntimes;
-use crate::{engine, events, halt, light, metrics, network, paratimes, seed};
+use crate::{engine, events, foreign, halt, light, metrics, network, paratimes, seed, sentry, web};
 
 /// Longest wait for parts of the node to end.
 const STOP_DEADLINE: Duration = Duration::from_secs(10);
@@ -130,7 +130,7 @@ struct Basis {
     entity: Option<PublicKey>,
 }
 
-fn now_unix() -> i64 {
+pub(crate) fn now_unix() -> i64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
 }
@@ -397,12 +397,16 @@ impl Full {
             tasks.spawn(events::watch_state_sync(queries.clone(), stop.child_token()));
         }
         let engine = Engine::start(setup, stop.child_token()).await?;
+        tasks.spawn(events::watch_rounds(queries.clone(), engine.clone(), stop.child_token()));
         let served = Served { engine: engine.clone(), queries: queries.clone() };
         light::serve(&p2p, &chain_name, served).map_err(|error| RunError::P2p(error.to_string()))?;
         let chain = Arc::new(LocalChain::new(queries.clone(), engine.clone(), stop.child_token()));
+        foreign::watch(&folder, &*chain, tasks, stop);
         tasks.spawn(follow_registry(chain.clone(), p2p.clone(), chain_name, stop.child_token()));
         let addresses = own_addresses(basis, &p2p);
-        let (registration, submission) = start_workers(basis, &chain, addresses.clone(), store.clone(), tasks, stop);
+        sentry::serve(config, identity, &addresses, tasks, stop).await?;
+        let registered = sentry::addresses(config, identity, addresses.clone())?;
+        let (registration, submission) = start_workers(basis, &chain, registered, store.clone(), tasks, stop);
         let paratimes = start_paratimes(basis, &chain, &p2p, &pool, &registration, &submission, stop).await?;
         run_registration(&registration, tasks, stop);
         if let Some(paratimes) = &paratimes {
@@ -431,6 +435,7 @@ impl Full {
         if let Some(paratimes) = &full.paratimes {
             router.merge(paratimes.router());
         }
+        web::serve(config, &router, tasks, stop).await?;
         listen(&basis.socket(), router, tasks, stop)?;
         Ok(full)
     }
@@ -528,7 +533,7 @@ fn trusted(
 fn start_workers(
     basis: &Basis,
     chain: &Arc<LocalChain>,
-    addresses: OwnAddresses,
+    addresses: Arc<dyn Addresses>,
     store: CommonStore,
     tasks: &mut JoinSet<()>,
     stop: &CancellationToken,
@@ -545,7 +550,7 @@ fn start_workers(
             vrf: identity.vrf.clone(),
             tls: identity.tls.key().clone(),
         },
-        addresses: Arc::new(addresses),
+        addresses,
         allow_unroutable: options.dont_blame_oasis,
         software_version: options.version.clone(),
         flag: Arc::new(store),

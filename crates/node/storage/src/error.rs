@@ -19,6 +19,9 @@ pub enum StoreError {
         /// Why.
         source: base_kv::KvError,
     },
+    /// A thread cannot be started.
+    #[error("cannot start a thread")]
+    Thread(#[source] std::io::Error),
     /// The history failed.
     #[error(transparent)]
     History(#[from] HistoryError),

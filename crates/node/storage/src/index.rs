@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use apps_committees::roothash::query;
-use base_metrics::table as metrics;
+use base_metrics::table;
 use base_prims::Namespace;
 use base_service::log_event;
 use node_workers::{Blocks, ChainError};
@@ -247,7 +247,7 @@ impl Index {
     fn committed(&mut self, blocks: &[AnnotatedBlock]) {
         for _ in blocks {
             if let Some(before) = self.last.replace(Instant::now()) {
-                metrics::ROOTHASH_BLOCK_INTERVAL.with(&[&self.store.label]).observe_time(before.elapsed());
+                table::ROOTHASH_BLOCK_INTERVAL.with(&[&self.store.label]).observe_time(before.elapsed());
             }
         }
         self.store.nudge_availability();

@@ -10,6 +10,9 @@
 //! Invariants: what blocks runs on threads that may; when [`RuntimeStore::run`] has returned nothing writes to the stores any
 //! more; nothing of one runtime is shared with another; what peers send and ask is bounded in number, size and time.
 //!
+//! The state reaches the disk behind the back of whoever writes: after a power loss some of the newest rounds may be gone,
+//! never one without those after it, and are fetched again; what `Storage::sync` was called for is there.
+//!
 //! Tested with several stores over a chain in memory and a network of function calls: indexing from nothing and from the
 //! middle, synchronisation by differences and checkpoints, lying peers, restarts, pruning.
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use base_metrics::table as metrics;
+use base_metrics::table;
 use rt_history::{MIN_PRUNE_INTERVAL, PruneConfig, PruneStrategy, Pruner};
 use tokio_util::sync::CancellationToken;
 
@@ -46,7 +46,12 @@ pub(crate) async fn run(store: Arc<RuntimeStore>, stop: CancellationToken) -> Re
 }
 
 fn prune(store: &RuntimeStore, pruner: &mut Pruner, stop: &CancellationToken) -> Result<(), StoreError> {
-    let history = pruner.run(store.now(), &store.history, &mut |rounds| store.may_prune(rounds));
+    // After a power loss the history must still have the newest round whose state is there.
+    let synced = *store.synced.borrow();
+    if let Some(state) = &store.state {
+        state.storage.sync()?;
+    }
+    let history = pruner.run(store.now(), &store.history, &mut |rounds| store.may_prune(rounds, synced));
     match &history {
         Ok(rounds) if !rounds.is_empty() => {
             tracing::debug!(module = "runtime/history/pruner", runtime_id = %store.setup.runtime,
@@ -76,7 +81,7 @@ fn prune_states(store: &RuntimeStore, db: &mkvs_db::NodeDb, stop: &CancellationT
         if count == 0 {
             break;
         }
-        metrics::WORKER_STORAGE_PRUNE_LATENCY.with(&[&store.label]).observe_time(begun.elapsed() / count);
+        table::WORKER_STORAGE_PRUNE_LATENCY.with(&[&store.label]).observe_time(begun.elapsed() / count);
     }
     Ok(())
 }

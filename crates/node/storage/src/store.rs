@@ -6,11 +6,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use base_kv::KvStore;
-use base_metrics::table as metrics;
+use base_metrics::table;
 use base_prims::Namespace;
 use mkvs_db::NodeDb;
-use mkvs_db::checkpoint::Files;
+use mkvs_db::checkpoint::{ChunkMetadata, Files, Metadata};
 use mkvs_tree::Root;
+use node_app::WriteBehind;
 use node_config::Config;
 use node_workers::Blocks;
 use node_workers::runtime::RuntimeView;
@@ -125,7 +126,12 @@ impl RuntimeStore {
     /// If something else is there, or it is damaged.
     pub fn open(setup: Setup) -> Result<Arc<Self>, StoreError> {
         let history = open_disk(&setup, HISTORY)?;
-        let storage = if setup.with_state { Some(open_disk(&setup, STORAGE)?) } else { None };
+        let storage: Option<Arc<dyn KvStore>> = if setup.with_state {
+            // Whoever needs what it wrote to survive calls `Storage::sync`; all other rounds can be fetched again.
+            Some(Arc::new(WriteBehind::new(open_disk(&setup, STORAGE)?).map_err(StoreError::Thread)?))
+        } else {
+            None
+        };
         Self::open_in(setup, Stores { history, storage })
     }
 
@@ -178,6 +184,10 @@ impl RuntimeStore {
             Err(e) => Err(e),
         };
         self.set_status(Status::Stopping);
+        let outcome = match self.sync_state().await {
+            Err(e) if outcome.is_ok() => Err(e),
+            _ => outcome,
+        };
         self.available.send_replace(false);
         if let Err(e) = &outcome {
             let text = chain_of(e);
@@ -185,6 +195,12 @@ impl RuntimeStore {
             self.mutable.lock().error = Some(text);
         }
         outcome
+    }
+
+    /// Waits until everything of the state is on disk.
+    async fn sync_state(&self) -> Result<(), StoreError> {
+        let Some(storage) = self.storage().cloned() else { return Ok(()) };
+        Ok(blocking(move || storage.sync()).await??)
     }
 
     async fn tasks(self: &Arc<Self>, stop: &CancellationToken) -> Result<(), StoreError> {
@@ -277,17 +293,35 @@ impl RuntimeStore {
         Ok(())
     }
 
+    /// The checkpoints that are here.
+    ///
+    /// # Errors
+    /// If no state is kept here, or the folder cannot be read.
+    pub async fn checkpoints(&self) -> Result<Vec<Metadata>, StoreError> {
+        let files = self.stateful()?.files.clone();
+        Ok(blocking(move || files.list(None)).await??)
+    }
+
+    /// A chunk of a checkpoint.
+    ///
+    /// # Errors
+    /// If it is not here.
+    pub async fn checkpoint_chunk(&self, chunk: ChunkMetadata) -> Result<Vec<u8>, StoreError> {
+        let files = self.stateful()?.files.clone();
+        Ok(blocking(move || files.chunk(&chunk)).await??)
+    }
+
     /// Sets who is asked before a round is dropped; replaces whoever was asked before.
     pub fn set_prune_veto(&self, veto: PruneVeto) {
         *self.veto.lock() = Some(veto);
     }
 
-    /// Whether rounds may be dropped from the history, in ascending order.
-    pub(crate) fn may_prune(&self, rounds: &[u64]) -> Result<(), String> {
+    /// Whether rounds may be dropped from the history, in ascending order; `synced` is the last one whose state is on disk.
+    pub(crate) fn may_prune(&self, rounds: &[u64], synced: Option<Synced>) -> Result<(), String> {
         let Some(last) = rounds.last() else { return Ok(()) };
         if self.state.is_some() {
             let past = "worker/storage: tried to prune past last synced round";
-            match *self.synced.borrow() {
+            match synced {
                 None => return Err(format!("{past} (empty state db)")),
                 Some(synced) if *last >= synced.round => return Err(format!("{past} (last synced: {})", synced.round)),
                 Some(_) => {}
@@ -342,8 +376,8 @@ impl RuntimeStore {
     /// A round is final and the history knows.
     pub(crate) fn set_synced(&self, synced: Synced) {
         let round = metric(synced.round);
-        metrics::WORKER_STORAGE_FULL_ROUND.with(&[&self.label]).set(round);
-        metrics::WORKER_STORAGE_SYNCED_ROUND.with(&[&self.label]).set(round);
+        table::WORKER_STORAGE_FULL_ROUND.with(&[&self.label]).set(round);
+        table::WORKER_STORAGE_SYNCED_ROUND.with(&[&self.label]).set(round);
         self.nudge_availability();
     }
 

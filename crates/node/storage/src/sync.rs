@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use apps_committees::roothash::query;
-use base_metrics::table as metrics;
+use base_metrics::table;
 use base_service::log_event;
 use mkvs_tree::WriteLog;
 use node_workers::ChainError;
@@ -162,6 +162,9 @@ impl Context {
             };
             attempt += 1;
             if let Some(reached) = reached {
+                // What was here before does not lead to it: without gaps there is only what comes now.
+                let (storage, stop) = (self.storage.clone(), self.stop.clone());
+                blocking(move || storage.prune_before(reached.round, &mut || !stop.is_cancelled())).await??;
                 tracing::info!(module = MODULE, runtime_id = %runtime, round = reached.round,
                     log_event = log_event::CHECKPOINT_SYNC_SUCCESS, "checkpoint sync succeeded");
                 return Ok(Some(reached));
@@ -389,7 +392,7 @@ impl Rounds {
             self.begun.extend((first..=pending).map(|round| (round, now)));
             self.noted = Some(pending);
             let label = &self.context.store.label;
-            metrics::WORKER_STORAGE_PENDING_ROUND.with(&[label]).set(metric(pending));
+            table::WORKER_STORAGE_PENDING_ROUND.with(&[label]).set(metric(pending));
         }
     }
 
@@ -397,7 +400,7 @@ impl Rounds {
         let store = &self.context.store;
         tracing::debug!(module = MODULE, runtime_id = %store.setup.runtime, round = synced.round, "finished syncing round");
         if let Some(begun) = self.begun.get(&synced.round) {
-            metrics::WORKER_STORAGE_ROUND_SYNC_LATENCY.with(&[&store.label]).observe_time(begun.elapsed());
+            table::WORKER_STORAGE_ROUND_SYNC_LATENCY.with(&[&store.label]).observe_time(begun.elapsed());
         }
         self.begun = self.begun.split_off(&synced.round.saturating_add(1));
         self.feedbacks.retain(|id, _| id.round > synced.round);

@@ -252,14 +252,22 @@ async fn restores_a_checkpoint_of_a_peer() {
     let to = home.start(&chain);
     to.synced(FIRST + 37).await;
     let storage = to.store.storage().unwrap();
+    assert_eq!(storage.db().earliest_version(), Some(FIRST + 30), "nothing before, without gaps");
     assert!(rounds[1..30].iter().filter(|r| r.header.round % 5 != FIRST).all(|r| !is_whole(storage, &r.header)));
     assert!(rounds[30..38].iter().all(|r| is_whole(storage, &r.header)));
     assert!(*to.store.initialized().borrow());
+    // What is offered to peers is what is told at home.
+    let listed = from.store.checkpoints().await.unwrap();
+    assert_eq!(listed.len(), 5);
+    let chunk = listed[0].chunk(0).unwrap();
+    let bytes = from.store.checkpoint_chunk(chunk).await.unwrap();
+    assert_eq!(Hash::of(&[&bytes]), chunk.digest);
     // It goes on from there, and serves no checkpoints but in the old protocol.
     assert_eq!(home.peer.served(), ["diffsync", "storagesync"]);
     store(from.store.storage().unwrap(), Some(&rounds[37].header), &rounds[38]);
     chain.advance(1);
     to.synced(FIRST + 38).await;
+    from.synced(FIRST + 38).await;
 
     // A pause of the checkpointer keeps what is due from being made.
     from.store.pause_checkpointer(true).unwrap();
@@ -423,6 +431,10 @@ async fn a_checkpoint_bridges_blocks_that_are_missing() {
     assert_eq!(to.store.status().storage.unwrap().status, "syncing checkpoints");
     let (_second, from) = source(&network, &chain, &rounds[..38], true);
     to.synced(FIRST + 37).await;
+    let storage = to.store.storage().unwrap();
+    let earliest = storage.db().earliest_version().unwrap();
+    assert!(earliest >= FIRST + 20);
+    assert!(rounds[..38].iter().filter(|r| r.header.round >= earliest).all(|r| is_whole(storage, &r.header)));
     to.stop().await.unwrap();
     from.stop().await.unwrap();
 }
@@ -461,14 +473,14 @@ async fn crashes_at_writes() {
     let crashed = AtomicUsize::new(0);
     for by_checkpoint in [false, true] {
         for at in [0, 1, 2, 3, 5, 8, 13, 21, 34, 55] {
-            for state in [false, true] {
+            for place in ["history", "state", "state behind"] {
                 let mut home = Home::new(&network);
                 home.config.storage.checkpoint_sync_disabled = !by_checkpoint;
                 let faulty = Arc::new(Faulty::new(Memory::new(), Some(Crash { at_write: at, applied: at % 2 == 0 })));
-                if state {
-                    home.storage = Some(faulty.clone());
-                } else {
-                    home.history = faulty.clone();
+                match place {
+                    "history" => home.history = faulty.clone(),
+                    "state" => home.storage = Some(faulty.clone()),
+                    _ => home.storage = Some(Arc::new(node_app::WriteBehind::new(faulty.clone()).unwrap())),
                 }
                 let stores = crate::Stores { history: home.history.clone(), storage: home.storage.clone() };
                 if let Ok(store) = crate::RuntimeStore::open_in(home.setup(&chain), stores) {
@@ -478,20 +490,19 @@ async fn crashes_at_writes() {
                         faulty.is_down() || at_end.last_synced().is_some_and(|s| s.round == last(&rounds))
                     })
                     .await;
-                    if state && faulty.is_down() {
+                    if place == "state" && faulty.is_down() {
                         let text = running.ended().await.unwrap_err().to_string();
                         assert!(at_end.status().error.is_some(), "{text}");
                     } else {
-                        // A history that fails is tried again and again.
+                        // A history that fails is tried again and again; what is written behind fails later.
                         drop(running.stop().await);
                     }
                 }
                 crashed.fetch_add(usize::from(faulty.is_down()), Ordering::Relaxed);
                 let kept: Arc<dyn base_kv::KvStore> = Arc::new(faulty.restart(at));
-                if state {
-                    home.storage = Some(kept);
-                } else {
-                    home.history = kept;
+                match place {
+                    "history" => home.history = kept,
+                    _ => home.storage = Some(kept),
                 }
                 let running = home.start(&chain);
                 running.synced(last(&rounds)).await;

@@ -84,7 +84,8 @@ async fn text_is_base64_both_ways() {
     let mut decoded = Vec::new();
     let mut rest = text.as_str();
     while !rest.is_empty() {
-        let padding = rest.find('=').map_or(rest.len(), |at| at + rest[at..].bytes().take_while(|b| *b == b'=').count());
+        let padding =
+            rest.find('=').map_or(rest.len(), |at| at + rest[at..].bytes().take_while(|b| *b == b'=').count());
         decoded.extend(STANDARD.decode(&rest[..padding]).unwrap());
         rest = &rest[padding..];
     }
@@ -94,7 +95,8 @@ async fn text_is_base64_both_ways() {
 
 #[tokio::test]
 async fn errors_are_trailers() {
-    let (head, body) = exchange(post("test.Echo/Echo", "application/grpc-web", Some(PAGE), &message(b"\x64fail"))).await;
+    let (head, body) =
+        exchange(post("test.Echo/Echo", "application/grpc-web", Some(PAGE), &message(b"\x64fail"))).await;
     assert!(head.starts_with("http/1.1 200"), "{head}");
     assert!(!head.contains("\ngrpc-status"), "{head}");
     let text = String::from_utf8_lossy(&body).into_owned();

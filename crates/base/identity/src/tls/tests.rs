@@ -82,7 +82,9 @@ fn deviations_from_the_template_are_refused() {
         p.distinguished_name = DistinguishedName::new();
         p.distinguished_name.push(DnType::CommonName, "other");
     });
-    check(TlsError::CommonName { found: String::new(), expected: COMMON_NAME }, &|p| p.distinguished_name = DistinguishedName::new());
+    check(TlsError::CommonName { found: String::new(), expected: COMMON_NAME }, &|p| {
+        p.distinguished_name = DistinguishedName::new()
+    });
     check(TlsError::Serial, &|p| p.serial_number = Some(SerialNumber::from_slice(&[2])));
     check(TlsError::KeyUsage { found: 0x21 }, &|p| p.key_usages.retain(|u| *u != KeyUsagePurpose::KeyEncipherment));
     check(TlsError::KeyUsage { found: 0 }, &|p| p.key_usages.clear());

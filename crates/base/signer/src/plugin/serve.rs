@@ -3,9 +3,9 @@
 use std::io::Write as _;
 use std::sync::{Arc, Mutex};
 
+use base_identity::KeyRole;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD_NO_PAD;
-use base_identity::KeyRole;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
 use tokio::net::UnixListener;

@@ -191,7 +191,8 @@ async fn receive(
                     let mut data = vec![0; length as usize];
                     read.read_exact(&mut data).await?;
                     if let Some(entry) = streams.lock().get_mut(&id) {
-                        entry.window = entry.window.checked_sub(length).ok_or_else(|| wrong("more data than allowed"))?;
+                        entry.window =
+                            entry.window.checked_sub(length).ok_or_else(|| wrong("more data than allowed"))?;
                         // Dropped if nobody reads the stream any more.
                         let _ = entry.data.send(data.into());
                     }

@@ -21,7 +21,7 @@ use super::supervise::{Plan, Reactors, supervise};
 use super::{EngineError, EngineHandle, Heights, Inner};
 use crate::intake::Intake;
 use crate::reactor::ConsensusReactor;
-use crate::setup::{EVIDENCE_DIR, GUARD_FILE, STORE_DIR, Setup, WAL_DIR};
+use crate::setup::{EVIDENCE_DIR, GUARD_FILE, STORE_DIR, Setup, WAL_DIR, foreign_databases};
 use crate::status::Phase;
 use crate::submit::Submitter;
 
@@ -57,7 +57,8 @@ fn open(setup: &Setup) -> Result<Opened, EngineError> {
     let stored = chain.load()?;
     let is_new = blocks.height() == 0 && stored.as_ref().is_none_or(|state| state.last_block_height == 0);
 
-    let missing = if is_new || setup.new_guard { MissingGuard::Create } else { MissingGuard::Refuse };
+    let never_voted = is_new && foreign_databases(dir).is_empty();
+    let missing = if never_voted || setup.new_guard { MissingGuard::Create } else { MissingGuard::Refuse };
     let guard = match &setup.signer {
         Some(signer) => Some(Guard::open(&dir.join(GUARD_FILE), Arc::clone(signer), missing)?),
         None => None,

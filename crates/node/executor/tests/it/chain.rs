@@ -183,10 +183,8 @@ impl TestChain {
         raw.extend(ctx.begin_phase(Mode::EndBlock));
         service.end_block(&mut ctx).unwrap();
         raw.extend(ctx.begin_phase(Mode::EndBlock));
-        let events: Vec<Event> = raw
-            .iter()
-            .flat_map(|event| roothash::query::events(height + 1, Hash::default(), event).unwrap())
-            .collect();
+        let events: Vec<Event> =
+            raw.iter().flat_map(|event| roothash::query::events(height + 1, Hash::default(), event).unwrap()).collect();
         let (layers, _) = ctx.finish();
         for (key, value) in layers.into_changes().collect::<Vec<_>>() {
             match value {
@@ -210,7 +208,7 @@ impl TestChain {
     pub(crate) fn block_at(&self, height: i64) -> Option<AnnotatedBlock> {
         let rt = self.runtime_state(height);
         (rt.last_block_height == height)
-            .then(|| AnnotatedBlock { consensus_height: height, block: Some(rt.last_block) })
+            .then_some(AnnotatedBlock { consensus_height: height, block: Some(rt.last_block) })
     }
 
     /// Who signed two different commitments to one scheduler's proposal.

@@ -26,6 +26,8 @@ pub(crate) struct Peer {
     served: Mutex<HashMap<ProtocolId, Arc<dyn Serve>>>,
     /// Does not hear gossip of transactions.
     pub(crate) deaf: AtomicBool,
+    /// Never answers calls.
+    pub(crate) mute: AtomicBool,
     /// Answers to calls of this peer.
     pub(crate) answers: AtomicU64,
 }
@@ -39,6 +41,7 @@ impl Hub {
             topics: Mutex::default(),
             served: Mutex::default(),
             deaf: AtomicBool::new(false),
+            mute: AtomicBool::new(false),
             answers: AtomicU64::new(0),
         });
         let mut peers = self.peers.lock();
@@ -56,7 +59,10 @@ impl Peer {
     fn others(&self) -> Vec<Arc<Peer>> {
         let Some(hub) = self.hub.upgrade() else { return Vec::new() };
         let peers = hub.peers.lock();
-        peers.iter().filter(|p| p.id != self.id).cloned().collect()
+        let mut others: Vec<_> = peers.iter().filter(|p| p.id != self.id).cloned().collect();
+        // Whoever does not answer seems the most promising.
+        others.sort_by_key(|p| !p.mute.load(Ordering::Relaxed));
+        others
     }
 
     /// What this peer makes of a message.
@@ -103,12 +109,17 @@ impl P2p for Peer {
         peer: &PeerId,
         protocol: &ProtocolId,
         request: Vec<u8>,
-        _limits: CallLimits,
+        limits: CallLimits,
     ) -> BoxFuture<'_, Result<Vec<u8>, P2pError>> {
         let other = self.others().into_iter().find(|p| p.id == *peer);
+        let mute = other.as_ref().is_some_and(|p| p.mute.load(Ordering::Relaxed));
         let server = other.and_then(|p| p.served.lock().get(protocol).cloned());
         let (protocol, peer) = (protocol.clone(), *peer);
         Box::pin(async move {
+            if mute {
+                tokio::time::sleep(limits.response_time).await;
+                return Err(P2pError::Timeout { what: "answer", limit: limits.response_time });
+            }
             let server = server.ok_or(P2pError::Unsupported(protocol))?;
             let answer = server.serve(self.id, request).await;
             self.answers.fetch_add(1, Ordering::Relaxed);

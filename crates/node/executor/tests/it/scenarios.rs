@@ -13,6 +13,7 @@ use p2p_net::api::Validation;
 use p2p_net::ids;
 use rt_executor::messages::{CommitteeMessage, TxMessage};
 use rt_executor::txpool;
+use rt_host::RuntimeHost;
 use rt_host::services::Scheduling;
 use wire_consensus::roothash::{Proposal, ProposalHeader};
 
@@ -46,7 +47,7 @@ async fn all_once(world: &World, range: std::ops::Range<usize>, seconds: u64) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_committee_and_a_client_execute_everything_once() {
-    let world = World::start(Shape { workers: 3, clients: 1, stragglers: 0, epoch_blocks: 0 }).await;
+    let world = World::start(Shape { workers: 3, clients: 1, stragglers: 0, epoch_blocks: 0, ledger: false }).await;
     submit(&world, &[0, 1, 2, 3], 0..40).await;
     all_once(&world, 0..40, 40).await;
     // The client's own checks.
@@ -75,7 +76,7 @@ async fn a_committee_and_a_client_execute_everything_once() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn epochs_change_while_transactions_wait() {
-    let world = World::start(Shape { workers: 3, clients: 0, stragglers: 0, epoch_blocks: 15 }).await;
+    let world = World::start(Shape { workers: 3, clients: 0, stragglers: 0, epoch_blocks: 15, ledger: false }).await;
     for part in 0..4 {
         submit(&world, &[0, 1, 2], part * 10..(part + 1) * 10).await;
         tokio::time::sleep(Duration::from_millis(600)).await;
@@ -86,7 +87,7 @@ async fn epochs_change_while_transactions_wait() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_runtime_that_fails_or_hangs_stops_nobody_else_and_recovers() {
-    let world = World::start(Shape { workers: 3, clients: 0, stragglers: 1, epoch_blocks: 0 }).await;
+    let world = World::start(Shape { workers: 3, clients: 0, stragglers: 1, epoch_blocks: 0, ledger: false }).await;
     let broken = &world.nodes[1];
     broken.host.behaviour.store(FAILING, Ordering::Relaxed);
     submit(&world, &[0, 2], 0..10).await;
@@ -95,13 +96,13 @@ async fn a_runtime_that_fails_or_hangs_stops_nobody_else_and_recovers() {
 
     broken.host.behaviour.store(HANGING, Ordering::Relaxed);
     submit(&world, &[0, 2], 10..20).await;
-    all_once_of(&world, 0..20, 60).await;
+    all_once(&world, 0..20, 60).await;
     world.until("the runtime that hangs is aborted", 20, |_| broken.host.aborts.load(Ordering::Relaxed) > 0).await;
     assert_eq!(world.chain.commits(&broken.id), while_failing, "nothing is committed to without a result");
 
     broken.host.behaviour.store(NORMAL, Ordering::Relaxed);
     submit(&world, &[0, 1, 2], 20..30).await;
-    all_once_of(&world, 0..30, 60).await;
+    all_once(&world, 0..30, 60).await;
     let mut more = 30;
     let deadline = tokio::time::Instant::now() + Duration::from_secs(40);
     while world.chain.commits(&broken.id) == while_failing {
@@ -113,16 +114,28 @@ async fn a_runtime_that_fails_or_hangs_stops_nobody_else_and_recovers() {
     world.end().await;
 }
 
-async fn all_once_of(world: &World, range: std::ops::Range<usize>, seconds: u64) {
-    all_once(world, range, seconds).await;
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn backup_workers_resolve_what_a_missing_worker_leaves() {
+    let world = World::start(Shape { workers: 3, clients: 0, stragglers: 0, epoch_blocks: 0, ledger: false }).await;
+    submit(&world, &[0, 1, 2], 0..6).await;
+    all_once(&world, 0..6, 40).await;
+    assert_eq!(world.chain.discrepancies(), 0);
+    world.nodes[1].host.behaviour.store(FAILING, Ordering::Relaxed);
+    submit(&world, &[0, 2], 6..16).await;
+    all_once(&world, 0..16, 60).await;
+    assert!(world.chain.discrepancies() > 0, "unanimity was out of reach");
+    let runtime = runtime_id().to_string();
+    assert!(base_metrics::table::WORKER_EXECUTION_DISCREPANCY_DETECTED_COUNT.with(&[&runtime]).get() > 0.0);
+    assert!(base_metrics::table::TXPOOL_ACCEPTED_TRANSACTIONS.with(&[&runtime]).get() > 0.0);
+    world.end().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn members_restart_in_the_middle_of_rounds_without_contradicting_themselves() {
-    let world = World::start(Shape { workers: 3, clients: 0, stragglers: 0, epoch_blocks: 0 }).await;
+    let world = World::start(Shape { workers: 3, clients: 0, stragglers: 0, epoch_blocks: 0, ledger: true }).await;
     let mut next = 0;
     for turn in 0..9usize {
-        submit(&world, &[(turn + 1) % 3], next..next + 3).await;
+        submit(&world, &[(turn + 2) % 3], next..next + 3).await;
         next += 3;
         tokio::time::sleep(Duration::from_millis(37 * (turn as u64 % 4))).await;
         world.stop_node(turn % 3).await;
@@ -140,7 +153,8 @@ async fn members_restart_in_the_middle_of_rounds_without_contradicting_themselve
     let there = |world: &World| {
         let included = world.included();
         let waits = |tx: &Vec<u8>| world.nodes.iter().any(|n| n.executor().unconfirmed().contains(tx));
-        (0..next).map(tx).all(|tx| included.contains_key(&tx) || !waits(&tx)) && included.len() * 2 > next
+        let lost = (0..next).map(tx).filter(|tx| !included.contains_key(tx)).collect::<Vec<_>>();
+        !lost.iter().any(waits) && lost.len() * 2 < next
     };
     world.until("what pools have is in blocks", 60, there).await;
     assert!(world.included().values().all(|times| *times == 1));
@@ -148,9 +162,10 @@ async fn members_restart_in_the_middle_of_rounds_without_contradicting_themselve
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn missing_transactions_are_fetched() {
-    let world = World::start(Shape { workers: 3, clients: 0, stragglers: 0, epoch_blocks: 0 }).await;
+async fn missing_transactions_are_fetched_though_a_peer_is_mute() {
+    let world = World::start(Shape { workers: 3, clients: 1, stragglers: 0, epoch_blocks: 0, ledger: false }).await;
     world.nodes[2].peer().deaf.store(true, Ordering::Relaxed);
+    world.nodes[3].peer().mute.store(true, Ordering::Relaxed);
     submit(&world, &[0, 1], 0..20).await;
     all_once(&world, 0..20, 60).await;
     assert!(world.nodes[2].peer().answers.load(Ordering::Relaxed) > 0, "it asked its peers");
@@ -160,7 +175,7 @@ async fn missing_transactions_are_fetched() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn gossip_of_outsiders_and_nonsense_is_rejected() {
-    let world = World::start(Shape { workers: 3, clients: 1, stragglers: 0, epoch_blocks: 0 }).await;
+    let world = World::start(Shape { workers: 3, clients: 1, stragglers: 0, epoch_blocks: 0, ledger: false }).await;
     let node = &world.nodes[0];
     let mut ready = node.executor().ready();
     tokio::time::timeout(Duration::from_secs(20), ready.wait_for(|ready| *ready)).await.expect("in time").unwrap();
@@ -210,8 +225,36 @@ async fn gossip_of_outsiders_and_nonsense_is_rejected() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_is_ready_while_its_runtime_runs() {
+    let world = World::start(Shape { workers: 1, clients: 1, stragglers: 0, epoch_blocks: 0, ledger: false }).await;
+    for node in &world.nodes {
+        let executor = node.executor();
+        let mut ready = executor.ready();
+        let soon = Duration::from_secs(20);
+        tokio::time::timeout(soon, ready.wait_for(|ready| *ready)).await.expect("in time").unwrap();
+        node.host.stop(tokio::time::Instant::now()).await.unwrap();
+        tokio::time::timeout(soon, ready.wait_for(|ready| !*ready)).await.expect("in time").unwrap();
+        let status = executor.status();
+        assert_eq!(status.committee.status, CommitteeState::WAITING_HOSTED_RUNTIME);
+        assert!(status.executor.is_none_or(|e| e.status == WorkerState::WAITING_RUNTIME));
+        // What is submitted meanwhile waits for its check.
+        let submitting = tokio::spawn(async move { executor.submit(b"patience".to_vec()).await });
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        assert!(!submitting.is_finished());
+        node.host.start().await.unwrap();
+        tokio::time::timeout(soon, ready.wait_for(|ready| *ready)).await.expect("in time").unwrap();
+        let result = tokio::time::timeout(soon, submitting).await.expect("in time").unwrap();
+        match result {
+            Ok(result) => assert!(result.error.is_success()),
+            Err(error) => assert_eq!(error, SubmitError::Refused(txpool::SubmitError::Duplicate), "gossip was faster"),
+        }
+    }
+    world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_executor_runs_once_and_answers_nobody_afterwards() {
-    let world = World::start(Shape { workers: 1, clients: 0, stragglers: 0, epoch_blocks: 0 }).await;
+    let world = World::start(Shape { workers: 1, clients: 0, stragglers: 0, epoch_blocks: 0, ledger: false }).await;
     let executor = world.nodes[0].executor();
     submit(&world, &[0], 0..1).await;
     let again = executor.clone().run(tokio_util::sync::CancellationToken::new()).await;

@@ -1,6 +1,6 @@
 //! Nodes with history, storage, a runtime and an executor each.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
@@ -33,7 +33,7 @@ use wire_consensus::scheduler::{Committee, CommitteeKind, CommitteeNode, Role};
 use wire_consensus::staking::{Slash, SlashReason};
 use wire_runtime::runtime::{
     CheckTxBatchResponse, CheckTxMetadata, CheckTxResult, ComputedBatch, ExecuteTxBatchRequest, ExecuteTxBatchResponse,
-    InfoResponse,
+    ExecutionMode, InfoResponse,
 };
 use wire_runtime::transaction::{ArtifactKind, OutputArtifacts, input_pairs, transaction_key};
 use wire_runtime::{Body, Field};
@@ -55,15 +55,21 @@ pub(crate) struct TestHost {
     pub(crate) behaviour: AtomicU8,
     pub(crate) aborts: AtomicU64,
     pub(crate) executions: AtomicU64,
+    /// What is in blocks as far as this runtime knows, if it cares.
+    ledger: Option<Mutex<BTreeSet<Hash>>>,
 }
 
 impl TestHost {
+    fn has(&self, tx: &[u8]) -> bool {
+        self.ledger.as_ref().is_some_and(|ledger| ledger.lock().contains(&Hash::of(&[tx])))
+    }
+
     async fn serve(&self, body: Body) -> Result<Body, HostError> {
         match &body {
             Body::RuntimeCheckTxBatchRequest(request) => {
                 let check = |input: &base_codec::Bytes| {
                     let mut result = CheckTxResult::default();
-                    if input.starts_with(b"bad") {
+                    if input.starts_with(b"bad") || self.has(input) {
                         (result.error.module, result.error.code) = ("test".to_owned(), 1);
                     } else {
                         let sender = Hash::of(&[input]).as_bytes().to_vec().into();
@@ -81,24 +87,34 @@ impl TestHost {
                     HANGING => std::future::pending::<()>().await,
                     _ => {}
                 }
-                Ok(Body::RuntimeExecuteTxBatchResponse(Box::new(execute(request))))
+                Ok(Body::RuntimeExecuteTxBatchResponse(Box::new(self.execute(request))))
             }
             _ => self.mock.call(body).await,
         }
     }
+
+    /// Outputs are inputs; what is in a block already is thrown out when scheduling.
+    fn execute(&self, request: &ExecuteTxBatchRequest) -> ExecuteTxBatchResponse {
+        let mut inputs = request.inputs.clone().unwrap_or_default();
+        let mut rejected = Vec::new();
+        if request.mode == ExecutionMode::SCHEDULE {
+            rejected.extend(inputs.iter().filter(|tx| self.has(tx)).map(|tx| Hash::of(&[tx])));
+            inputs.retain(|tx| !self.has(tx));
+        }
+        ExecuteTxBatchResponse { tx_reject_hashes: Field::Is(rejected), ..execute(request, inputs) }
+    }
 }
 
 /// Outputs are inputs; the state stays empty.
-fn execute(request: &ExecuteTxBatchRequest) -> ExecuteTxBatchResponse {
+fn execute(request: &ExecuteTxBatchRequest, inputs: Vec<base_codec::Bytes>) -> ExecuteTxBatchResponse {
     let empty = Hash::of(&[b""]);
     let round = request.block.header.round + 1;
-    let inputs = request.inputs.clone().unwrap_or_default();
     let hashes: Vec<Hash> = inputs.iter().map(|input| Hash::of(&[input])).collect();
     let mut tree = Tree::in_memory().with_write_log();
     for (key, value) in input_pairs(&inputs).unwrap() {
         tree.insert(&key, &value).unwrap();
     }
-    let mut commit = |tree: &mut Tree| (tree.root_hash(&Sequential), tree.commit(round, 0, &Sequential).log.unwrap());
+    let commit = |tree: &mut Tree| (tree.root_hash(&Sequential), tree.commit(round, 0, &Sequential).log.unwrap());
     let (tx_input_root, input_log) = commit(&mut tree);
     for (input, hash) in inputs.iter().zip(&hashes) {
         let artifacts = OutputArtifacts { output: Some(input.clone()) };
@@ -231,11 +247,12 @@ pub(crate) struct Shape {
     pub(crate) stragglers: u16,
     /// Consensus blocks per epoch; 0 for no change.
     pub(crate) epoch_blocks: i64,
+    /// Whether runtimes refuse what is in a block already, as real ones do.
+    pub(crate) ledger: bool,
 }
 
 impl World {
     pub(crate) async fn start(shape: Shape) -> Self {
-        let _ = tracing_subscriber::fmt().with_max_level(tracing_subscriber::filter::LevelFilter::DEBUG).with_writer(std::io::stderr).try_init();
         let folder = tempfile::tempdir().unwrap();
         let count = shape.workers + shape.clients;
         let key = |n: u8| SecretKey::from_seed(&[n + 1; 32]);
@@ -269,6 +286,7 @@ impl World {
                     behaviour: AtomicU8::new(NORMAL),
                     aborts: AtomicU64::new(0),
                     executions: AtomicU64::new(0),
+                    ledger: shape.ledger.then(Mutex::default),
                 };
                 Arc::new(TestNode {
                     id: descriptors[usize::from(n)].id,
@@ -320,15 +338,7 @@ impl World {
             key_manager: None,
         };
         let executor = Executor::new(setup).unwrap();
-        let running = Arc::clone(&executor).run(stop.clone());
-        let span = tracing::info_span!("node", n);
-        let task = tokio::spawn(async move {
-            let outcome = tracing::Instrument::instrument(running, span).await;
-            if let Err(error) = &outcome {
-                eprintln!("executor {n}: {error}");
-            }
-            outcome
-        });
+        let task = tokio::spawn(Arc::clone(&executor).run(stop.clone()));
         let view = tokio::spawn(following);
         *node.running.lock() = Some(Running { executor, peer, stop, task, view });
     }
@@ -448,4 +458,8 @@ async fn sync(node: &TestNode, all: &[Arc<TestNode>], header: &Header) {
         }
     }
     node.storage.finalize(header).unwrap();
+    if let Some(ledger) = &node.host.ledger {
+        let txs = rt_history::artifacts::transactions(&node.storage.db().read(&io).unwrap()).unwrap();
+        ledger.lock().extend(txs.iter().map(|tx| Hash::of(&[&tx.input])));
+    }
 }

@@ -96,12 +96,7 @@ async fn a_descriptor_that_others_have_written_to_keeps_what_is_theirs() {
     node.hosted.ready().wait_for(|ready| *ready).await.expect("runs");
     let mut descriptor = Node::default();
     let other = NodeRuntime { id: id(2), version: v(1), ..NodeRuntime::default() };
-    let extra = NodeRuntime {
-        id: id(1),
-        version: v(1),
-        extra_info: Some(vec![1, 2].into()),
-        ..NodeRuntime::default()
-    };
+    let extra = NodeRuntime { id: id(1), version: v(1), extra_info: Some(vec![1, 2].into()), ..NodeRuntime::default() };
     descriptor.runtimes = Some(vec![other.clone(), extra.clone()]);
     (node.hosted.contribution())(&mut descriptor).expect("contributes");
     assert_eq!(descriptor.runtimes(), [other, extra]);
@@ -235,4 +230,59 @@ async fn components_are_told_of_blocks_and_of_their_key_manager() {
     assert!(matches!(next().await, Input::KeyManagerStatus(status) if status.is_initialized));
     stop.cancel();
     task.await.expect("ends");
+}
+
+/// A bundle of one off-chain component, as if it were unpacked.
+fn rofl(name: &str, version: Version, label: &str) -> Arc<rt_bundle::Exploded> {
+    let component = wire_runtime::bundle::Component {
+        kind: wire_runtime::bundle::KIND_ROFL.into(),
+        name: name.into(),
+        version,
+        elf: Some(wire_runtime::bundle::Elf { executable: label.into() }),
+        ..Default::default()
+    };
+    let manifest = wire_runtime::bundle::Manifest { id: id(1), components: vec![component], ..Default::default() };
+    Arc::new(rt_bundle::Exploded::new(manifest, "/nowhere".into()))
+}
+
+#[tokio::test]
+async fn off_chain_components_come_are_replaced_and_go_with_their_bundles() {
+    let (chain, dir) = (MemoryChain::new(), tempfile::tempdir().expect("a folder"));
+    let text = format!("{}      components:\n        - id: rofl.off\n          disabled: true\n", mock(&[id(1)]));
+    chain.set_runtime(&runtime(id(1), &[(v(1), 0)]));
+    let node = run(setup(&chain, dir.path(), "client", &text), &chain, id(1)).await;
+    node.hosted.ready().wait_for(|ready| *ready).await.expect("runs");
+    let labels = |value: &str| wire_runtime::rofl::Labels::from([("who".to_owned(), value.to_owned())]);
+    let add = |bundle, value: &str| node.hosting.bundles.register(bundle, labels(value), None);
+    let app = ComponentId::Rofl("app".into());
+    let shown = || {
+        let components = node.hosted.status().components;
+        components.iter().map(ToString::to_string).filter(|text| text.starts_with("rofl")).collect::<Vec<_>>()
+    };
+
+    add(rofl("off", v(1), "x"), "off").expect("adds");
+    add(rofl("app", v(1), "first"), "first").expect("adds");
+    until("it runs", || shown() == ["rofl.app 1.0.0: running", "rofl.off 1.0.0: not running"]).await;
+    let same = add(rofl("app", v(1), "second"), "second").expect_err("refused").to_string();
+    assert!(same.contains("duplicate component 'rofl.app', version '1.0.0'"), "{same}");
+    let first = node.hosted.host().component(&app).expect("there");
+
+    // The same version from another bundle is another component.
+    assert_eq!(node.hosting.bundles.remove(&id(1), &labels("first")), 1);
+    add(rofl("app", v(1), "second"), "second").expect("adds");
+    until("it is another", || {
+        let now = node.hosted.host().component(&app);
+        now.is_some_and(|now| !Arc::ptr_eq(&now, &first)) && shown()[0] == "rofl.app 1.0.0: running"
+    })
+    .await;
+    // A newer version takes over at once.
+    add(rofl("app", v(2), "third"), "third").expect("adds");
+    until("the newest runs", || shown()[..2] == ["rofl.app 1.0.0: not running", "rofl.app 2.0.0: running"]).await;
+    for value in ["second", "third"] {
+        node.hosting.bundles.remove(&id(1), &labels(value));
+    }
+    until("it is gone", || node.hosted.host().component(&app).is_none()).await;
+    assert!(*node.hosted.ready().borrow());
+    assert!(node.hosted.status().problems.is_empty(), "{:?}", node.hosted.status().problems);
+    node.end().await;
 }

@@ -93,10 +93,8 @@ impl Fixture {
 
     async fn list(&self, component: &str) -> Vec<rofl::BundleInfo> {
         let all = rofl::LabelsRequest::default();
-        let found: rofl::BundleListResponse = self
-            .call(component, rofl::ENDPOINT_BUNDLE_MANAGER, rofl::METHOD_BUNDLE_LIST, &all)
-            .await
-            .expect("lists");
+        let found: rofl::BundleListResponse =
+            self.call(component, rofl::ENDPOINT_BUNDLE_MANAGER, rofl::METHOD_BUNDLE_LIST, &all).await.expect("lists");
         found.bundles
     }
 }
@@ -120,8 +118,7 @@ async fn bundles_come_go_and_belong_to_who_brought_them() {
     let added: Result<Empty, _> =
         fixture.call("manager", manager, rofl::METHOD_BUNDLE_ADD, &add("up.orc", Hash::EMPTY)).await;
     assert!(added.expect_err("another hash").contains("failed to open bundle"));
-    let added: Result<Empty, _> =
-        fixture.call("manager", manager, rofl::METHOD_BUNDLE_ADD, &add("up.orc", hash)).await;
+    let added: Result<Empty, _> = fixture.call("manager", manager, rofl::METHOD_BUNDLE_ADD, &add("up.orc", hash)).await;
     added.expect("adds");
 
     let found = fixture.list("manager").await;
@@ -142,8 +139,7 @@ async fn bundles_come_go_and_belong_to_who_brought_them() {
     assert!(listed.skipped.is_empty(), "{:?}", listed.skipped);
 
     // The upload is gone; another component sees nothing of it and removes nothing.
-    let again: Result<Empty, _> =
-        fixture.call("manager", manager, rofl::METHOD_BUNDLE_ADD, &add("up.orc", hash)).await;
+    let again: Result<Empty, _> = fixture.call("manager", manager, rofl::METHOD_BUNDLE_ADD, &add("up.orc", hash)).await;
     assert!(again.is_err());
     assert!(fixture.list("other").await.is_empty());
     let all = rofl::LabelsRequest::default();
@@ -228,7 +224,7 @@ async fn volumes_and_logs_are_reached_by_labels() {
             fixture.call(component, manager, rofl::METHOD_VOLUME_LIST, &all).await.expect("lists");
         found.volumes.into_iter().map(|volume| volume.id).collect()
     };
-    assert_eq!(list("manager").await, [added.id.clone()]);
+    assert_eq!(list("manager").await, std::slice::from_ref(&added.id));
     assert!(list("other").await.is_empty());
 
     // Another component's volume cannot be attached.

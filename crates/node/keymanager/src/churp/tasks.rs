@@ -61,12 +61,7 @@ impl<'a> Attempts<'a> {
 }
 
 /// Calls the enclave and measures how long it takes.
-async fn call<T: Decode>(
-    shared: &Shared,
-    status: &Status,
-    method: &str,
-    args: &impl Encode,
-) -> Result<T, TaskError> {
+async fn call<T: Decode>(shared: &Shared, status: &Status, method: &str, args: &impl Encode) -> Result<T, TaskError> {
     let start = Instant::now();
     let answer = shared.local(method, args).await;
     let id = status.identity.id.to_string();
@@ -189,8 +184,16 @@ impl Handoff<'_> {
         let (identity, epoch) = (self.status.identity, self.status.next_handoff);
         let request = FetchRequest { identity, epoch, node_ids: Some(nodes.to_vec()) };
         let answer: FetchResponse = call(self.shared, self.status, method, &request).await?;
-        tracing::info!(module = MODULE, id = identity.id, epoch, method, completed = answer.completed,
-            succeeded = answer.succeeded.len(), failed = answer.failed.len(), "nodes were asked");
+        tracing::info!(
+            module = MODULE,
+            id = identity.id,
+            epoch,
+            method,
+            completed = answer.completed,
+            succeeded = answer.succeeded.len(),
+            failed = answer.failed.len(),
+            "nodes were asked"
+        );
         Ok(answer)
     }
 

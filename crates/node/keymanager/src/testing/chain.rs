@@ -165,6 +165,7 @@ impl TestChain {
             tree.insert(key, value).expect("a tree in memory");
         }
         let root = tree.root_hash(&Sequential);
+        tree.commit(height.unsigned_abs(), 0, &Sequential);
         let map = inner.pending.clone();
         inner.blocks.insert(height, Block { map, tree, root });
         inner.blocks.retain(|known, _| known + 300 > height);
@@ -203,7 +204,9 @@ impl TestChain {
             register(&mut inner.pending, body);
             Ok(())
         } else {
-            run(&mut inner, &self.context, Mode::DeliverTx, Some(signer), |ctx| KeyManager.execute_tx(ctx, method, body))
+            run(&mut inner, &self.context, Mode::DeliverTx, Some(signer), |ctx| {
+                KeyManager.execute_tx(ctx, method, body)
+            })
         };
         let error = result.err().map(|error| error.to_string());
         inner.executed.push(Executed { method: method.to_owned(), signer, error: error.clone() });

@@ -4,9 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use p2p_net::PeerId;
-use p2p_net::api::{
-    BoxFuture, CallLimits, P2p, P2pError, PeerInfo, PeerVerdict, ProtocolId, Serve, Topic, Validate,
-};
+use p2p_net::api::{BoxFuture, CallLimits, P2p, P2pError, PeerInfo, PeerVerdict, ProtocolId, Serve, Topic, Validate};
 use parking_lot::Mutex;
 
 /// All nodes.

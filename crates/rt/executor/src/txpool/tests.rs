@@ -109,7 +109,9 @@ fn what_is_in_a_block_is_not_queued_afterwards() {
     pool.used(&[hash(1), hash(3)]);
     pool.checked(secs(0), batch, Checked::Results(vec![ok(1, 0, 0), ok(2, 0, 0)]));
     let effects = pool.poll(secs(0));
-    assert!(effects.iter().any(|e| matches!(e, Effect::Answer { ticket: Ticket(1), result } if result.error.code == 0)));
+    assert!(
+        effects.iter().any(|e| matches!(e, Effect::Answer { ticket: Ticket(1), result } if result.error.code == 0))
+    );
     assert_eq!(pool.suggest(10).iter().map(|t| t.hash).collect::<Vec<_>>(), [hash(2)]);
     for n in [1, 3] {
         assert_eq!(pool.submit(tx(n), Origin::default(), None), Err(SubmitError::Duplicate));
