@@ -93,7 +93,9 @@ async fn synced(node: &Node) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_paratime_executes_each_transaction_once_whatever_node_is_killed() {
-    let dir = tempfile::Builder::new().prefix("pt").tempdir().expect("a directory");
+    let mut dir = tempfile::Builder::new().prefix("pt").tempdir().expect("a directory");
+    // To look at afterwards.
+    dir.disable_cleanup(std::env::var_os("KEEP_NETWORK").is_some());
     let network = network(dir.path());
     let nodes = network.nodes();
     let mut running = Running::new(Path::new(NODE), nodes.clone()).expect("the program is there");
