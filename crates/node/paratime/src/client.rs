@@ -177,7 +177,8 @@ impl Client {
     /// Where the chain stood at a round, as queries need it.
     async fn position(&self, round: u64) -> Result<ChainPosition, RpcError> {
         let newest = self.chain.state(0).map_err(chain_error)?;
-        let unknown = |error: apps_core::Error| RpcError::unknown(format!("client: failed to get runtime state: {error}"));
+        let unknown =
+            |error: apps_core::Error| RpcError::unknown(format!("client: failed to get runtime state: {error}"));
         let max_messages =
             query::runtime_state(&*newest, &self.runtime).map_err(unknown)?.runtime.executor.max_messages;
         drop(newest);
@@ -204,8 +205,7 @@ impl Client {
         let host = self.host.as_ref().ok_or_else(|| coded(&codes::NO_HOSTED_RUNTIME))?;
         let id = component.unwrap_or(ComponentId::Ronl);
         let at = self.position(round).await?;
-        let component =
-            host.component(&id).ok_or_else(|| RpcError::unknown(format!("component '{id}' not found")))?;
+        let component = host.component(&id).ok_or_else(|| RpcError::unknown(format!("component '{id}' not found")))?;
         let header = at.block.header.clone();
         let component: &dyn RuntimeHost = &*component;
         calls::query(component, at, header, method, args).await.map_err(|error| RpcError::unknown(error.to_string()))

@@ -71,14 +71,14 @@ impl Parts {
 pub enum StartError {
     /// Bundles, sandbox or settings.
     #[error(transparent)]
-    Hosting(#[from] node_hosting::HostingError),
+    Hosting(Box<node_hosting::HostingError>),
     /// The state of one cannot be opened.
     #[error("runtime {runtime}: {source}")]
     Store {
         /// Which.
         runtime: Namespace,
         /// Why.
-        source: node_storage::StoreError,
+        source: Box<node_storage::StoreError>,
     },
     /// The committee worker of one cannot be made.
     #[error("runtime {runtime}: {source}")]
@@ -86,7 +86,7 @@ pub enum StartError {
         /// Which.
         runtime: Namespace,
         /// Why.
-        source: node_executor::ExecutorError,
+        source: Box<node_executor::ExecutorError>,
     },
     /// The key manager's worker cannot be made.
     #[error("key manager {runtime}: {source}")]
@@ -94,8 +94,14 @@ pub enum StartError {
         /// Which.
         runtime: Namespace,
         /// Why.
-        source: node_keymanager::KeyManagerError,
+        source: Box<node_keymanager::KeyManagerError>,
     },
+}
+
+impl From<node_hosting::HostingError> for StartError {
+    fn from(error: node_hosting::HostingError) -> Self {
+        Self::Hosting(Box::new(error))
+    }
 }
 
 /// The ParaTimes of a node.

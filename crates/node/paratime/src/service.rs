@@ -6,13 +6,14 @@ use base_codec::Bytes;
 use base_grpc::{BoxStream, Cbor, Router, RpcError};
 use base_prims::Namespace;
 use futures_util::stream;
+use mkvs_db::checkpoint::{ChunkMetadata, Metadata};
 use mkvs_tree::sync::{GetPrefixesRequest, GetRequest, IterateRequest, ProofResponse};
 use rt_host::services::SyncRequest;
 use wire_consensus::errors::{runtime_client, worker_storage};
 use wire_consensus::roothash::{AnnotatedBlock, Block};
 use wire_runtime::client::{
-    Event, LastSynced, LastSyncedRequest, PauseRequest, QueryRequest, QueryResponse, RoundRequest,
-    SubmitTxMetaResponse, TransactionWithResults, TxRequest,
+    Event, GetCheckpointsRequest, GetDiffRequest, LastSynced, LastSyncedRequest, PauseRequest, QueryRequest,
+    QueryResponse, RoundRequest, SubmitTxMetaResponse, SyncChunk, TransactionWithResults, TxRequest,
 };
 
 use crate::ParaTimes;
@@ -20,7 +21,12 @@ use crate::client::{Client, coded, history_error};
 use crate::worker::ParaTime;
 
 const CLIENT: &str = "oasis-core.RuntimeClient";
-const STORAGE: &str = "oasis-core.StorageWorker";
+const WORKER: &str = "oasis-core.StorageWorker";
+const STORAGE: &str = "oasis-core.Storage";
+/// Entries of a message of a write log. Source: `WriteLogIteratorChunkSize` of `go/storage/api`.
+const ENTRIES_PER_CHUNK: usize = 10;
+/// Bytes of a message of a checkpoint's chunk.
+const CHUNK_PART_BYTES: usize = 256 << 10;
 
 /// As the registry of runtimes says it.
 fn not_found(id: &Namespace) -> RpcError {
@@ -56,6 +62,7 @@ pub(crate) fn router(node: &Arc<ParaTimes>) -> Router {
     reading(&mut router, node);
     state(&mut router, node);
     storage_worker(&mut router, node);
+    storage(&mut router, node);
     router
 }
 
@@ -128,7 +135,9 @@ fn reading(router: &mut Router, node: &Arc<ParaTimes>) {
     method!(router, CLIENT, node, "GetTransactions", |node, q: RoundRequest| -> Vec<Bytes> {
         node.reader(&q.runtime_id)?.transactions(q.round).await
     });
-    method!(router, CLIENT, node, "GetTransactionsWithResults", |node, q: RoundRequest| -> Option<Vec<TransactionWithResults>> {
+    method!(router, CLIENT, node, "GetTransactionsWithResults", |node,
+                                                                 q: RoundRequest|
+     -> Option<Vec<TransactionWithResults>> {
         node.reader(&q.runtime_id)?.transactions_with_results(q.round).await.map(nil)
     });
     method!(router, CLIENT, node, "GetUnconfirmedTransactions", |node, id: Namespace| -> Option<Vec<Bytes>> {
@@ -178,14 +187,79 @@ fn state(router: &mut Router, node: &Arc<ParaTimes>) {
     });
 }
 
+/// The state of runtimes, as `Storage` serves it.
+fn storage(router: &mut Router, node: &Arc<ParaTimes>) {
+    method!(router, STORAGE, node, "SyncGet", |node, q: GetRequest| -> ProofResponse {
+        node.reader(&q.tree.root.namespace)?.prove(SyncRequest::Get(q)).await
+    });
+    method!(router, STORAGE, node, "SyncGetPrefixes", |node, q: GetPrefixesRequest| -> ProofResponse {
+        node.reader(&q.tree.root.namespace)?.prove(SyncRequest::GetPrefixes(q)).await
+    });
+    method!(router, STORAGE, node, "SyncIterate", |node, q: IterateRequest| -> ProofResponse {
+        node.reader(&q.tree.root.namespace)?.prove(SyncRequest::Iterate(q)).await
+    });
+    method!(router, STORAGE, node, "GetCheckpoints", |node, q: GetCheckpointsRequest| -> Option<Vec<Metadata>> {
+        let mut found = node.runtime(&q.namespace)?.store().checkpoints().await.map_err(unknown)?;
+        found.retain(|metadata| {
+            metadata.version == q.version && q.root_version.is_none_or(|version| metadata.root.version == version)
+        });
+        Ok(nil(found))
+    });
+    let all = Arc::clone(node);
+    router.streaming(STORAGE, "GetDiff", move |Cbor(q): Cbor<GetDiffRequest>| {
+        let node = Arc::clone(&all);
+        async move { diff(&node, q).await }
+    });
+    let all = Arc::clone(node);
+    router.streaming(STORAGE, "GetCheckpointChunk", move |Cbor(q): Cbor<ChunkMetadata>| {
+        let node = Arc::clone(&all);
+        async move {
+            let chunk = node.runtime(&q.root.namespace)?.store().checkpoint_chunk(q).await.map_err(unknown)?;
+            let parts: Vec<_> = chunk.chunks(CHUNK_PART_BYTES).map(|part| Ok(Cbor(Bytes(part.to_vec())))).collect();
+            Ok(Box::pin(stream::iter(parts)) as BoxStream<Cbor<Bytes>>)
+        }
+    });
+}
+
+fn unknown(error: impl std::fmt::Display) -> RpcError {
+    RpcError::unknown(error.to_string())
+}
+
+/// What leads from one root to another, a few entries at a time.
+async fn diff(node: &ParaTimes, q: GetDiffRequest) -> Result<BoxStream<Cbor<SyncChunk>>, RpcError> {
+    let storage = node.runtime(&q.start_root.namespace)?.store().storage().cloned();
+    let storage = storage.ok_or_else(|| coded(&worker_storage::RUNTIME_NOT_FOUND))?;
+    let reading = tokio::task::spawn_blocking(move || storage.diff(&q.start_root, &q.end_root));
+    let mut log = reading.await.map_err(unknown)?.map_err(unknown)?;
+    if !q.options.offset_key.is_empty() {
+        let offset = log.iter().position(|entry| entry.key[..] == q.options.offset_key[..]);
+        log.drain(..offset.map_or(log.len(), |offset| offset + 1));
+    }
+    if let Some(limit) = usize::try_from(q.options.limit).ok().filter(|limit| *limit > 0) {
+        log.truncate(limit);
+    }
+    let count = log.len().div_ceil(ENTRIES_PER_CHUNK).max(1);
+    let mut entries = log.into_iter();
+    let mut chunks = Vec::with_capacity(count);
+    for number in 1..=count {
+        let write_log: Vec<_> = entries.by_ref().take(ENTRIES_PER_CHUNK).collect();
+        chunks.push(Ok(Cbor(SyncChunk { last: number == count, write_log: nil(write_log) })));
+    }
+    Ok(Box::pin(stream::iter(chunks)))
+}
+
 fn storage_worker(router: &mut Router, node: &Arc<ParaTimes>) {
-    method!(router, STORAGE, node, "GetLastSyncedRound", |node, q: LastSyncedRequest| -> LastSynced {
+    method!(router, WORKER, node, "GetLastSyncedRound", |node, q: LastSyncedRequest| -> LastSynced {
         let runtime = node.get(&q.runtime_id).filter(|runtime| runtime.store().storage().is_some());
         let runtime = runtime.ok_or_else(|| coded(&worker_storage::RUNTIME_NOT_FOUND))?;
         let synced = runtime.store().last_synced();
-        Ok(synced.map_or_else(LastSynced::default, |s| LastSynced { round: s.round, io_root: s.io_root, state_root: s.state_root }))
+        Ok(synced.map_or_else(LastSynced::default, |s| LastSynced {
+            round: s.round,
+            io_root: s.io_root,
+            state_root: s.state_root,
+        }))
     });
-    command!(router, STORAGE, node, "PauseCheckpointer", |node, q: PauseRequest| {
+    command!(router, WORKER, node, "PauseCheckpointer", |node, q: PauseRequest| {
         if !node.is_debug() {
             return Err(coded(&worker_storage::CANT_PAUSE_CHECKPOINTER));
         }

@@ -186,9 +186,11 @@ impl RuntimeStatus {
             let [_, state_root] = rt_storage::roots_of(&block.header);
             self.latest_state_root = state_root;
         }
-        let genesis = parts.chain.state(0).ok().and_then(|state| {
-            apps_committees::roothash::query::genesis_block(&*state, &runtime.id).ok()
-        });
+        let genesis = parts
+            .chain
+            .state(0)
+            .ok()
+            .and_then(|state| apps_committees::roothash::query::genesis_block(&*state, &runtime.id).ok());
         if let Some(Block { header }) = genesis {
             self.genesis_round = header.round;
             self.genesis_hash = header.hash();

@@ -73,7 +73,7 @@ impl ParaTime {
             with_state: parts.with_state(),
             view: view.clone(),
         })
-        .map_err(|source| StartError::Store { runtime: id, source })?;
+        .map_err(|e| StartError::Store { runtime: id, source: Box::new(e) })?;
         let key_managers = node_keymanager::Client::new(
             parts.p2p.clone(),
             parts.chain_context.clone(),
@@ -89,12 +89,10 @@ impl ParaTime {
             node_id: Some(parts.identity.node.public().into()),
             local_storage: Some(hosting.local_storage(&id)?),
         };
-        let hosted = hosting.host(
-            id,
-            view.clone(),
-            node_hosting::Parts { services, tags: store.clone(), submission: None },
-        )?;
-        let executor = parts.serves_clients().then(|| Self::executor(parts, id, &folder, &store, &hosted, &key_managers, &view));
+        let hosted =
+            hosting.host(id, view.clone(), node_hosting::Parts { services, tags: store.clone(), submission: None })?;
+        let executor =
+            parts.serves_clients().then(|| Self::executor(parts, id, &folder, &store, &hosted, &key_managers, &view));
         let executor = executor.transpose()?;
         if let Some(executor) = &executor {
             scheduling.set(executor);
@@ -115,7 +113,8 @@ impl ParaTime {
                 host: Some(hosted.host()),
             })
         });
-        let key_manager = (mode == Mode::KeyManager).then(|| Self::key_manager(parts, id, &hosted, &view)).transpose()?;
+        let key_manager =
+            (mode == Mode::KeyManager).then(|| Self::key_manager(parts, id, &hosted, &view)).transpose()?;
         Ok(Arc::new(Self {
             id,
             view,
@@ -160,7 +159,7 @@ impl ParaTime {
             blacklist: parts.blacklist.clone(),
             key_manager: Some(key_managers.ready()),
         };
-        Executor::new(setup).map_err(|source| StartError::Executor { runtime: id, source })
+        Executor::new(setup).map_err(|e| StartError::Executor { runtime: id, source: Box::new(e) })
     }
 
     fn key_manager(
@@ -186,7 +185,7 @@ impl ParaTime {
             slots: Box::new(move || registration.slot(Roles::KEY_MANAGER)),
             allow_test_keys: parts.allow_test_keys,
         };
-        KeyManager::new(setup).map_err(|source| StartError::KeyManager { runtime: id, source })
+        KeyManager::new(setup).map_err(|e| StartError::KeyManager { runtime: id, source: Box::new(e) })
     }
 
     /// What clients may ask; a key manager node has none.

@@ -19,6 +19,7 @@ pub(crate) async fn run(store: Arc<RuntimeStore>, stop: CancellationToken) -> Re
     let strategy = if config.strategy == KEEP_LAST { PruneStrategy::KeepLast } else { PruneStrategy::None };
     let config = PruneConfig { strategy, num_kept: config.num_kept, interval: config.interval.0 };
     let mut pruner = Pruner::new(config, store.now());
+    let mut committed = store.history.committed();
     loop {
         let Some(at) = pruner.next_wakeup() else {
             stop.cancelled().await;
@@ -30,6 +31,13 @@ pub(crate) async fn run(store: Arc<RuntimeStore>, stop: CancellationToken) -> Re
             () = stop.cancelled() => return Ok(()),
             () = tokio::time::sleep_until(at) => {}
         }
+        // A block makes others old: what it does goes with it, not up to an interval later.
+        tokio::select! {
+            () = stop.cancelled() => return Ok(()),
+            Ok(()) = committed.changed() => {}
+            () = tokio::time::sleep(config.interval.max(MIN_PRUNE_INTERVAL)) => {}
+        }
+        committed.borrow_and_update();
         let (theirs, stopping) = (Arc::clone(&store), stop.clone());
         let (back, done) = blocking(move || {
             let mut pruner = pruner;

@@ -26,8 +26,9 @@ use crate::table::{ADDRESS_TTL, MAX_BOOK};
 
 /// How often it is checked whether there are enough peers.
 const INTERVAL: Duration = Duration::from_secs(1);
-/// First pause after a peer could not be reached.
-const DIAL_BACKOFF_FIRST: Duration = Duration::from_secs(60);
+/// First pause after a peer could not be reached. The reference waits a minute, in which a node that was restarted is
+/// missed by everybody.
+const DIAL_BACKOFF_FIRST: Duration = Duration::from_secs(1);
 /// Longest pause after a peer could not be reached.
 const DIAL_BACKOFF_MAX: Duration = Duration::from_secs(4 * 3600);
 /// First pause after an advertisement failed.

@@ -68,6 +68,11 @@ macro_rules! bodies {
         const NAMES: &[&str] = &[$(stringify!($name)),*];
 
         impl Body {
+            /// Names of all messages of this version.
+            pub fn names() -> &'static [&'static str] {
+                NAMES
+            }
+
             /// The message's name.
             pub fn name(&self) -> &str {
                 match self {

@@ -4,7 +4,7 @@
 
 use base_codec::{Bytes, Codec};
 use base_prims::{Hash, Namespace};
-use mkvs_tree::Root;
+use mkvs_tree::{LogEntry, Root};
 
 use crate::{Error, bundle::ComponentId};
 
@@ -156,4 +156,51 @@ pub struct Event {
     pub value: Bytes,
     /// The transaction; [`BLOCK_TAG_HASH`](crate::transaction::BLOCK_TAG_HASH) for the block.
     pub tx_hash: Hash,
+}
+
+/// Asks for the checkpoints of a runtime's state. Source: `go/storage/mkvs/checkpoint`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Codec)]
+#[codec(cbor_only)]
+pub struct GetCheckpointsRequest {
+    /// Their form.
+    pub version: u16,
+    /// The runtime.
+    pub namespace: Namespace,
+    /// Only those of that round.
+    #[codec(omitempty)]
+    pub root_version: Option<u64>,
+}
+
+/// Which part of a write log. Source: `go/storage/api`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Codec)]
+#[codec(cbor_only)]
+pub struct SyncOptions {
+    /// The part begins after this key; empty: at the beginning.
+    pub offset_key: Bytes,
+    /// Most entries; 0: all.
+    pub limit: u64,
+}
+
+/// Asks for what leads from one root to another.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Codec)]
+#[codec(cbor_only)]
+pub struct GetDiffRequest {
+    /// Where to begin.
+    pub start_root: Root,
+    /// Where to end.
+    pub end_root: Root,
+    /// Which part of the log.
+    pub options: SyncOptions,
+}
+
+/// A part of a write log.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Codec)]
+#[codec(cbor_only)]
+pub struct SyncChunk {
+    /// Whether it is the last.
+    #[codec(rename = "final")]
+    pub last: bool,
+    /// Its entries.
+    #[codec(rename = "writelog")]
+    pub write_log: Option<Vec<LogEntry>>,
 }
