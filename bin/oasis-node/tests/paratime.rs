@@ -50,6 +50,7 @@ fn network(dir: &Path) -> Network {
             computes: 3,
             sandboxed: sandboxed(),
             checkpoint_interval: 10,
+            max_batch_size: 1_000,
         }),
         base_port: 28_000,
         block_time: Duration::from_millis(300),

@@ -44,6 +44,27 @@ enum Command {
     Status(At),
     /// Stop a network that was started with --detach, or left behind.
     Stop(At),
+    /// Put load on the ParaTime of a running network and show how many transactions it executes, and how fast.
+    Load(Load),
+}
+
+#[derive(Debug, Args)]
+struct Load {
+    /// Directory of the network.
+    #[arg(long, default_value = ".devnet")]
+    dir: PathBuf,
+    /// Senders; each waits for its transaction's result before it sends the next.
+    #[arg(long, default_value_t = 100)]
+    senders: usize,
+    /// For how long, in seconds.
+    #[arg(long, default_value_t = 30)]
+    seconds: u64,
+    /// Bytes of the values that are set.
+    #[arg(long, default_value_t = 32)]
+    value_bytes: usize,
+    /// Through which node; by default the first client.
+    #[arg(long)]
+    node: Option<String>,
 }
 
 #[derive(Debug, Args)]
@@ -73,6 +94,9 @@ struct Start {
     /// Number of nodes that execute the ParaTime.
     #[arg(long, default_value_t = 3, requires = "paratime")]
     computes: u16,
+    /// Most transactions of a round.
+    #[arg(long, default_value_t = 1_000, requires = "paratime")]
+    batch: u64,
     /// Run the ParaTime without a sandbox: where bubblewrap is missing.
     #[arg(long, requires = "paratime")]
     unconfined: bool,
@@ -119,6 +143,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
             None => start(cli.start).await,
             Some(Command::Status(at)) => status(&absolute(&at.dir)?).await,
             Some(Command::Stop(at)) => stop(&absolute(&at.dir)?),
+            Some(Command::Load(load)) => put_load(&load).await,
         }
     });
     done.map_or_else(|error| fail(&error), |()| ExitCode::SUCCESS)
@@ -161,6 +186,7 @@ async fn start(start: Start) -> Result<(), DevnetError> {
             computes: start.computes,
             sandboxed: !start.unconfined,
             checkpoint_interval: 0,
+            max_batch_size: start.batch,
         }),
         base_port: start.base_port,
         block_time: Duration::from_millis(start.block_time),
@@ -388,6 +414,31 @@ async fn status(dir: &Path) -> Result<(), DevnetError> {
             },
         };
         println!("{:<14} {line}", node.name);
+    }
+    Ok(())
+}
+
+async fn put_load(load: &Load) -> Result<(), DevnetError> {
+    let dir = absolute(&load.dir)?;
+    let state = State::load(&dir)?.ok_or_else(|| DevnetError::Missing { dir: dir.clone() })?;
+    let chosen = |node: &Node| load.node.as_ref().map_or(node.role == Role::Client, |name| *name == node.name);
+    let node = state.nodes.iter().map(|(node, _)| node).find(|node| chosen(node));
+    let node = node.ok_or_else(|| DevnetError::Plan("the network has no such node".to_owned()))?;
+    let outcome = crate::load::run(node, load.senders, load.seconds, load.value_bytes).await?;
+    println!(
+        "{} transactions in {:.1} s: {:.0} per second, in {} rounds; result after {:.2} s (half), {:.2} s (9 of 10), \
+         {:.2} s (99 of 100); {} failed",
+        outcome.executed,
+        outcome.took.as_secs_f64(),
+        outcome.rate(),
+        outcome.rounds,
+        outcome.within(50).as_secs_f64(),
+        outcome.within(90).as_secs_f64(),
+        outcome.within(99).as_secs_f64(),
+        outcome.failed,
+    );
+    if let Some(reason) = outcome.first_failure {
+        println!("first failure: {reason}");
     }
     Ok(())
 }

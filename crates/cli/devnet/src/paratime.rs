@@ -20,6 +20,8 @@ const ROUND_TIMEOUT: i64 = 20;
 /// How long a scheduler waits for a full batch, and others for a scheduler, in nanoseconds.
 const BATCH_FLUSH_TIMEOUT: i64 = 1_000_000_000;
 const PROPOSER_TIMEOUT: i64 = 2_000_000_000;
+/// Most bytes of a round's transactions.
+const MAX_BATCH_BYTES: u64 = 16 << 20;
 /// Checkpoints that are kept, and bytes of a chunk.
 const CHECKPOINTS_KEPT: u64 = 2;
 const CHUNK_BYTES: u64 = 1 << 20;
@@ -39,7 +41,8 @@ pub(crate) fn bundle(plan: &Plan, paratime: &ParaTime) -> Result<Hash, DevnetErr
         version: Some(VERSION),
         binary: Binary::Elf(paratime.binary.clone()),
     };
-    let wrong = |error: rt_bundle::Error| DevnetError::Bundle { path: paratime.binary.clone(), reason: error.to_string() };
+    let wrong =
+        |error: rt_bundle::Error| DevnetError::Bundle { path: paratime.binary.clone(), reason: error.to_string() };
     wrap.to_builder().map_err(wrong)?.write(&plan.bundle_file()).map_err(wrong)
 }
 
@@ -62,8 +65,8 @@ pub(crate) fn descriptor(paratime: &ParaTime, entity_id: PublicKey, bundle: Hash
         },
         txn_scheduler: TxnSchedulerParameters {
             batch_flush_timeout: BATCH_FLUSH_TIMEOUT,
-            max_batch_size: 1_000,
-            max_batch_size_bytes: 1 << 20,
+            max_batch_size: paratime.max_batch_size,
+            max_batch_size_bytes: MAX_BATCH_BYTES,
             max_in_messages: 128,
             proposer_timeout: PROPOSER_TIMEOUT,
         },

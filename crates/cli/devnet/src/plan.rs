@@ -108,6 +108,8 @@ pub struct ParaTime {
     pub sandboxed: bool,
     /// Rounds between checkpoints; 0: none are made.
     pub checkpoint_interval: u64,
+    /// Most transactions of a round.
+    pub max_batch_size: u64,
 }
 
 /// Sizes, places and times of a network.
