@@ -25,6 +25,10 @@ use crate::config::Config;
 use crate::node::Shared;
 use crate::swarm::Command;
 
+/// How many messages to a peer may wait for each one that the configuration allows. The reference's queues are emptied while
+/// they are filled; here whoever publishes many messages in a row fills them before any connection has its turn.
+const QUEUE_FACTOR: usize = 64;
+
 /// Customization string of message ids.
 const MESSAGE_ID: &[u8] = b"oasis-core/p2p: message id";
 /// How long a message is remembered as seen.
@@ -81,7 +85,7 @@ pub(crate) fn behaviour(key: &Keypair, config: &Config) -> Result<Gossip, String
         .max_control_message_size(MAX_CONTROL)
         .duplicate_cache_time(SEEN_TTL)
         .flood_publish(true)
-        .connection_handler_queue_len(config.gossip_queue.max(1))
+        .connection_handler_queue_len(config.gossip_queue.max(1).saturating_mul(QUEUE_FACTOR))
         .validation_mode(ValidationMode::Strict)
         .validate_messages()
         .message_id_fn(|m: &Message| MessageId::new(&message_id(m.topic.as_str(), &m.data)))
