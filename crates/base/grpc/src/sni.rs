@@ -129,7 +129,7 @@ pub(crate) async fn begin(mut stream: TcpStream) -> io::Result<(Begun, Option<Ov
     let mut record = vec![0; RECORD_HEAD];
     stream.read_exact(&mut record).await?;
     let length = usize::from(u16::from_be_bytes([record[3], record[4]]));
-    if record[0] != HANDSHAKE || length > MAX_RECORD || length < MESSAGE_HEAD {
+    if record[0] != HANDSHAKE || !(MESSAGE_HEAD..=MAX_RECORD).contains(&length) {
         return Err(io::Error::new(io::ErrorKind::InvalidData, "no TLS"));
     }
     record.resize(RECORD_HEAD + length, 0);

@@ -2,7 +2,7 @@
 
 use std::future::Future;
 use std::io;
-use std::sync::mpsc::{RecvTimeoutError, sync_channel};
+use std::sync::mpsc::sync_channel;
 use std::time::Duration;
 
 use tokio::runtime::{Builder, Handle, RuntimeFlavor};
@@ -41,10 +41,7 @@ impl Worker {
                 let _ = done.try_send(value);
             }
         });
-        let wait = || match answer.recv_timeout(limit.saturating_add(GRACE)) {
-            Ok(value) => Some(value),
-            Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => None,
-        };
+        let wait = || answer.recv_timeout(limit.saturating_add(GRACE)).ok();
         // Other tasks of the caller's runtime go on.
         match Handle::try_current().map(|handle| handle.runtime_flavor()) {
             Ok(RuntimeFlavor::MultiThread) => tokio::task::block_in_place(wait),

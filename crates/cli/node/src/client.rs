@@ -66,6 +66,17 @@ impl ClientArgs {
         self.open(module, first, false)
     }
 
+    /// Connects once, for commands with a runtime of their own.
+    pub(crate) async fn dial(&self) -> Result<Client, String> {
+        let (address, is_tls) = self.parse()?;
+        let connected = if is_tls {
+            Client::connect_tls(&address, ClientTls::system().map_err(|error| error.to_string())?).await
+        } else {
+            Client::connect(&address).await
+        };
+        connected.map_err(|error| error.to_string())
+    }
+
     fn open(&self, module: &'static str, first: &str, wait: bool) -> Result<Rpc, Failure> {
         let (address, is_tls) = self.parse().or_fail(module, "failed to establish connection with node")?;
         let tls = is_tls.then(ClientTls::system).transpose();

@@ -23,6 +23,7 @@ mod byzantine;
 mod control;
 mod dumpdb;
 mod storage;
+mod txsource;
 mod upgrades;
 
 /// Subcommands of `debug`.
@@ -38,8 +39,9 @@ pub(crate) enum DebugCommand {
     #[command(subcommand, arg_required_else_help = true)]
     Storage(storage::StorageCommand),
     /// Nodes that break rules, for tests of networks.
-    #[command(subcommand, arg_required_else_help = true)]
-    Byzantine(byzantine::ByzantineCommand),
+    Byzantine(cli_byzantine::ByzantineArgs),
+    /// Send random transactions.
+    Txsource(txsource::SourceArgs),
     /// Forget pending upgrades of a node that is not running (test networks only).
     ClearUpgrades,
     /// The random beacon.
@@ -69,7 +71,8 @@ pub(crate) fn run(command: &DebugCommand, session: &Session) -> ExitCode {
         DebugCommand::Beacon(args) => beacon::run(args),
         DebugCommand::Dumpdb(args) => dumpdb::run(args, session),
         DebugCommand::Storage(command) => storage::run(command, session),
-        DebugCommand::Byzantine(command) => byzantine::run(command, session),
+        DebugCommand::Byzantine(args) => byzantine::run(args, session),
+        DebugCommand::Txsource(args) => txsource::run(args, session),
         DebugCommand::ClearUpgrades => upgrades::run(session),
     }
 }

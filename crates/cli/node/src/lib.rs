@@ -17,6 +17,7 @@ mod debug;
 mod doctor;
 mod genesis;
 mod governance;
+mod ias;
 mod identity;
 mod keymanager;
 mod node;
@@ -125,6 +126,9 @@ enum Command {
     Config(config::ConfigCommand),
     /// Check the machine and the configuration, and say what to do.
     Doctor(doctor::DoctorArgs),
+    /// IAS related utilities.
+    #[command(subcommand, arg_required_else_help = true)]
+    Ias(ias::IasCommand),
     /// Identity interface utilities.
     #[command(arg_required_else_help = true)]
     Identity(identity::IdentityArgs),
@@ -234,6 +238,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     match command {
         Command::Control(args) => control::run(&args, &session),
         Command::Genesis(command) => genesis::run(&command, &session),
+        Command::Ias(command) => ias::run(&command, &session),
         Command::Identity(args) => identity::run(&args),
         Command::UnsafeReset(args) => unsafe_reset::run(&args, &session),
         Command::Registry(command) => registry::run(&command, &session),

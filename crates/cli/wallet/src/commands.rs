@@ -3,6 +3,7 @@
 mod account;
 mod account_show;
 mod addressbook;
+mod bundle;
 mod governance;
 mod network;
 mod network_show;
@@ -45,6 +46,9 @@ enum Command {
     /// Manage addresses in the local address book
     #[command(subcommand, visible_alias = "ab")]
     Addressbook(addressbook::Command),
+    /// Bundles of ParaTimes (.orc): create, show, compare, sign
+    #[command(subcommand)]
+    Bundle(bundle::Command),
     /// Consensus layer operations
     #[command(subcommand, visible_alias = "n", aliases = ["net", "networks"])]
     Network(network::Command),
@@ -96,12 +100,15 @@ fn execute(cli: Cli) -> Result<()> {
             clap_complete::generate(shell, &mut Cli::command(), "oasis", &mut std::io::stdout());
             return Ok(());
         }
+        // Needs no configuration.
+        Some(Command::Bundle(command)) if !command.asks_network() => return bundle::run(None, command),
         Some(command) => command,
     };
     let mut store = Store::open(cli.config.as_deref())?;
     match command {
         Command::Account(command) => account::run(&store, command),
         Command::Addressbook(command) => addressbook::run(&mut store, command),
+        Command::Bundle(command) => bundle::run(Some(&store), command),
         Command::Network(command) => network::run(&mut store, command),
         Command::Paratime(command) => paratime::run(&mut store, command),
         Command::Transaction(command) => transaction::run(&store, command),

@@ -41,7 +41,7 @@ pub use services::{NodeOptions, build_mux};
 pub use snapshots::SNAPSHOT_FORMAT;
 pub use store::{Change, DbStore, MemoryStore, StateStore, StoreError};
 pub use supplementary::{NAME as SUPPLEMENTARY_SANITY, SanityAt, check_state};
-pub use versions::{Latest, MAX_WATCHED, Queries, QueryError, StateAt};
+pub use versions::{Latest, MAX_WATCHED, Queries, QueryError, RemoteState, StateAt};
 
 #[cfg(test)]
 mod tests;

@@ -15,7 +15,8 @@ use base_codec::cbor;
 use base_prims::{Hash, PublicKey};
 use comet_chain::app::CheckResult;
 use mkvs_db::{DbError, NodeDb};
-use mkvs_tree::{KvRead, Root, RootType, Tree, TreeError};
+use mkvs_tree::sync::{GetPrefixesRequest, GetRequest, IterateRequest, ReadSyncer, Server};
+use mkvs_tree::{KvRead, Proof, Root, RootType, Tree, TreeError};
 use parking_lot::Mutex;
 use tokio::sync::{broadcast, oneshot, watch};
 use wire_consensus::{
@@ -66,6 +67,9 @@ pub enum QueryError {
     /// The state could not be read as what it should be.
     #[error(transparent)]
     State(#[from] apps_core::Error),
+    /// State that is kept elsewhere could not be had, or not be verified.
+    #[error("{0}")]
+    Remote(String),
 }
 
 /// Which versions must stay.
@@ -181,17 +185,62 @@ impl Drop for Pin {
     }
 }
 
+/// State that is kept elsewhere and read through proofs. Its calls may wait for the network.
+pub trait RemoteState: Send + Sync {
+    /// The newest state that is verified, told whenever there is another.
+    fn watch(&self) -> watch::Receiver<Latest>;
+    /// The earliest height that can be verified; 0: none.
+    fn earliest_height(&self) -> i64;
+    /// The verified root of the state after the block of a height that is not above the newest, the tree that it names, and
+    /// whoever makes proofs from that tree.
+    ///
+    /// # Errors
+    /// [`QueryError::Height`] or [`QueryError::Remote`].
+    fn state(&self, height: i64) -> Result<(Root, Tree, Arc<dyn ReadSyncer>), QueryError>;
+    /// Gas that a transaction of the caller would use, as somebody says who is not verified.
+    ///
+    /// # Errors
+    /// [`QueryError::Remote`].
+    fn estimate_gas(&self, caller: PublicKey, tx: &Transaction) -> Result<Gas, QueryError>;
+}
+
+/// Where the versions are.
+#[derive(Clone)]
+enum Source {
+    Local {
+        versions: Arc<Versions>,
+        local: LocalConfig,
+    },
+    Remote {
+        state: Arc<dyn RemoteState>,
+        latest: watch::Receiver<Latest>,
+        commitments: broadcast::Sender<Arc<ExecutorCommit>>,
+    },
+}
+
 /// Reads any version of the state that is kept, beside the application and without waiting for it. Cheap to clone.
 #[derive(Clone)]
 pub struct Queries {
-    versions: Arc<Versions>,
+    source: Source,
     doc: Arc<Document>,
-    local: LocalConfig,
 }
 
 impl Queries {
     pub(crate) fn new(versions: Arc<Versions>, doc: Arc<Document>, local: LocalConfig) -> Self {
-        Self { versions, doc, local }
+        Self { source: Source::Local { versions, local }, doc }
+    }
+
+    /// Queries of a node that keeps no state.
+    pub fn remote(state: Arc<dyn RemoteState>, doc: Arc<Document>) -> Self {
+        let (latest, commitments) = (state.watch(), broadcast::Sender::new(1));
+        Self { source: Source::Remote { state, latest, commitments }, doc }
+    }
+
+    fn versions(&self) -> Option<&Arc<Versions>> {
+        match &self.source {
+            Source::Local { versions, .. } => Some(versions),
+            Source::Remote { .. } => None,
+        }
     }
 
     /// The genesis document.
@@ -201,22 +250,31 @@ impl Queries {
 
     /// The newest committed state.
     pub fn latest(&self) -> Latest {
-        self.versions.latest()
+        match &self.source {
+            Source::Local { versions, .. } => versions.latest(),
+            Source::Remote { latest, .. } => *latest.borrow(),
+        }
     }
 
     /// Shows the newest committed state and wakes its holder at every commit; heights may be skipped by slow readers.
     pub fn watch(&self) -> watch::Receiver<Latest> {
-        self.versions.latest.subscribe()
+        match &self.source {
+            Source::Local { versions, .. } => versions.latest.subscribe(),
+            Source::Remote { state, .. } => state.watch(),
+        }
     }
 
-    /// The earliest height whose state is kept; 0: none.
+    /// The earliest height whose state is kept, or can be had and verified; 0: none.
     pub fn earliest_height(&self) -> i64 {
-        self.versions.db.earliest_version().map_or(0, u64::cast_signed)
+        match &self.source {
+            Source::Local { versions, .. } => versions.db.earliest_version().map_or(0, u64::cast_signed),
+            Source::Remote { state, .. } => state.earliest_height(),
+        }
     }
 
     /// Blocks below this height are needed by nobody any more, as last told to the engine; 0: all are needed.
     pub fn last_retained_height(&self) -> i64 {
-        self.versions.retained.load(Ordering::Relaxed)
+        self.versions().map_or(0, |versions| versions.retained.load(Ordering::Relaxed))
     }
 
     /// The state after the block of a height; 0 stands for the newest. While the result lives, this version and later
@@ -232,10 +290,17 @@ impl Queries {
         let wanted = if height == 0 { latest.height } else { height };
         let missing = || QueryError::Height { height, earliest: self.earliest_height(), latest: latest.height };
         let version = u64::try_from(wanted).ok().filter(|_| wanted <= latest.height).ok_or_else(missing)?;
-        let pin = self.versions.pin(version).ok_or_else(missing)?;
-        let root = self.versions.state_root(version)?.ok_or_else(missing)?;
-        let tree = self.versions.db.read(&root)?;
-        Ok(StateAt { height: wanted, root, tree, _pin: pin })
+        let versions = match &self.source {
+            Source::Local { versions, .. } => versions,
+            Source::Remote { state, .. } => {
+                let (root, tree, prover) = state.state(wanted)?;
+                return Ok(StateAt { height: wanted, root, tree, held: Held::Remote(prover) });
+            }
+        };
+        let pin = versions.pin(version).ok_or_else(missing)?;
+        let root = versions.state_root(version)?.ok_or_else(missing)?;
+        let tree = versions.db.read(&root)?;
+        Ok(StateAt { height: wanted, root, tree, held: Held::Local { _pin: pin } })
     }
 
     /// Gas that a transaction of the caller would use on the newest state.
@@ -243,9 +308,13 @@ impl Queries {
     /// # Errors
     /// If there is no block yet, the state is unreadable or the transaction is too large.
     pub fn estimate_gas(&self, caller: PublicKey, tx: &Transaction) -> Result<Gas, QueryError> {
+        let local = match &self.source {
+            Source::Local { local, .. } => local.clone(),
+            Source::Remote { state, .. } => return state.estimate_gas(caller, tx),
+        };
         let time = self.latest().time;
         let state = self.state(0)?;
-        let mut mux = build_mux(&self.doc, NodeOptions { local: self.local.clone(), upgrades: None });
+        let mut mux = build_mux(&self.doc, NodeOptions { local, upgrades: None });
         mux.resume(&state, state.height, state.root.hash, time)?;
         Ok(mux.estimate_gas(&state, caller, tx)?)
     }
@@ -253,7 +322,7 @@ impl Queries {
     /// Tells once when a transaction (its whole bytes hash to `tx`) that was in the pool fails to pass a later check.
     /// `None` if somebody watches it already or too many are watched.
     pub fn watch_invalidated(&self, tx: Hash) -> Option<oneshot::Receiver<CheckResult>> {
-        let mut watched = self.versions.watched.lock();
+        let mut watched = self.versions()?.watched.lock();
         if watched.len() >= MAX_WATCHED {
             watched.retain(|_, w| !w.is_closed());
         }
@@ -268,12 +337,17 @@ impl Queries {
 
     /// Commitments in transactions that the pool took since the subscription; who lags behind misses some.
     pub fn watch_commitments(&self) -> broadcast::Receiver<Arc<ExecutorCommit>> {
-        self.versions.commitments.subscribe()
+        match &self.source {
+            Source::Local { versions, .. } => versions.commitments.subscribe(),
+            Source::Remote { commitments, .. } => commitments.subscribe(),
+        }
     }
 
     /// Lets somebody keep versions of the state, and with them blocks, from being pruned.
     pub fn register_prune_handler(&self, handler: Arc<dyn PruneHandler>) {
-        self.versions.prune_handlers.lock().push(handler);
+        if let Some(versions) = self.versions() {
+            versions.prune_handlers.lock().push(handler);
+        }
     }
 
     /// Bytes that the state takes, free space in its files not counted.
@@ -281,7 +355,7 @@ impl Queries {
     /// # Errors
     /// If the database fails.
     pub fn used_bytes(&self) -> Result<u64, QueryError> {
-        Ok(self.versions.db.store_stats()?.used_bytes)
+        self.versions().map_or(Ok(0), |versions| Ok(versions.db.store_stats()?.used_bytes))
     }
 }
 
@@ -292,13 +366,44 @@ pub struct StateAt {
     /// The state root.
     pub root: Root,
     tree: Tree,
-    _pin: Pin,
+    held: Held,
+}
+
+/// What a state needs to stay readable.
+enum Held {
+    Local { _pin: Pin },
+    Remote(Arc<dyn ReadSyncer>),
 }
 
 impl StateAt {
+    /// Makes proofs of at most `limit` bytes; those of a state that is kept elsewhere are made there, and not verified here.
+    pub fn prover(&self, limit: usize) -> Box<dyn ReadSyncer + '_> {
+        match &self.held {
+            Held::Local { .. } => Box::new(Server::new(&self.tree, self.root, limit)),
+            Held::Remote(prover) => Box::new(Borrowed(prover.as_ref())),
+        }
+    }
+
     /// The tree, to make proofs from.
     pub fn tree(&self) -> &Tree {
         &self.tree
+    }
+}
+
+/// Whoever makes proofs elsewhere.
+struct Borrowed<'a>(&'a dyn ReadSyncer);
+
+impl ReadSyncer for Borrowed<'_> {
+    fn get(&self, request: &GetRequest) -> Result<Proof, String> {
+        self.0.get(request)
+    }
+
+    fn get_prefixes(&self, request: &GetPrefixesRequest) -> Result<Proof, String> {
+        self.0.get_prefixes(request)
+    }
+
+    fn iterate(&self, request: &IterateRequest) -> Result<Proof, String> {
+        self.0.iterate(request)
     }
 }
 

@@ -1,6 +1,7 @@
 //! A network of key managers for tests: a chain in memory that runs the real service, links without sockets, enclaves on
 //! threads of this process.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,11 +15,14 @@ use node_config::schema::{ChurpScheme, Config, Mode};
 use node_workers::registration::{Addresses, DeregisterFlag, Keys, Registration, Setup as RegistrationSetup};
 use node_workers::{Submission, runtime};
 use parking_lot::Mutex;
+use rt_bundle::{Binary, Wrap};
 use rt_guest::Config as GuestConfig;
 use rt_guest::testing::{TEST_TIMEOUT, TestHost};
 use rt_host::api::{BoxFuture, ComponentStatus, HostEvent};
+use rt_host::component::Timings;
+use rt_host::sandbox::Sandbox;
 use rt_host::services::{KeyManagerClient, LocalStorage, Services};
-use rt_host::{HostError, HostHandler as _, RuntimeHost};
+use rt_host::{ComponentConfig, HostError, HostHandler as _, HostInfo, Provisioner as _, RuntimeHost};
 use rt_keymanager::{key_manager, policy::TrustedSigners};
 use tokio::sync::{broadcast, watch};
 use tokio::time::Instant;
@@ -27,6 +31,7 @@ use wire_consensus::keymanager::{PolicySgx, SignedPolicySgx};
 use wire_consensus::node::{CapabilityTee, ConsensusAddress, NetAddress, Node, Roles, Runtime as NodeRuntime};
 use wire_consensus::signed::Signature;
 use wire_runtime::Body;
+use wire_runtime::bundle::ComponentId;
 use wire_runtime::runtime::{ConsensusSyncRequest, InfoResponse};
 
 use crate::access::peer_id;
@@ -81,21 +86,31 @@ pub(crate) fn policy(serial: u32, rotation_interval: Epoch) -> SignedPolicySgx {
     SignedPolicySgx { policy, signatures: Some(vec![sign(0), sign(1)]) }
 }
 
-/// An enclave on a thread.
+/// An enclave on a thread, or in a process.
 pub(crate) struct Enclave {
     running: Mutex<Option<TestHost>>,
     events: broadcast::Sender<HostEvent>,
     handler: Arc<Services>,
+    process: Option<Arc<dyn RuntimeHost>>,
 }
 
 impl Enclave {
-    fn new(handler: Services) -> Self {
+    fn new(handler: Services, program: Option<&Path>) -> Self {
         let events = broadcast::Sender::new(64);
-        Self { running: Mutex::new(None), events, handler: Arc::new(handler) }
+        let handler = Arc::new(handler);
+        let process = program.map(|program| hosted(program, Arc::clone(&handler)));
+        Self { running: Mutex::new(None), events, handler, process }
     }
 
     /// Starts it, or starts it anew.
     pub(crate) async fn boot(&self) {
+        if let Some(process) = &self.process {
+            let mut events = process.events();
+            process.start().await.expect("starts");
+            let started = async { while !matches!(events.recv().await, Ok(HostEvent::Started { .. })) {} };
+            tokio::time::timeout(PATIENCE, started).await.expect("the process starts");
+            return;
+        }
         let (handle, handler) = (tokio::runtime::Handle::current(), Arc::clone(&self.handler));
         let answers = Box::new(move |body: &Body| handle.block_on(handler.handle(body.clone())));
         let config = GuestConfig { version: VERSION, ..GuestConfig::default() };
@@ -108,6 +123,17 @@ impl Enclave {
     }
 }
 
+/// A program as a runtime, without sandbox.
+fn hosted(program: &Path, handler: Arc<Services>) -> Arc<dyn RuntimeHost> {
+    let binary = Binary::Elf(program.to_owned());
+    let wrap = Wrap { runtime_id: km(), name: "key manager".to_owned(), version: None, binary };
+    let bundle = Arc::new(wrap.to_exploded().expect("an executable"));
+    let config = ComponentConfig::new(bundle, ComponentId::Ronl, handler).expect("a component");
+    let info = HostInfo { consensus_chain_context: CONTEXT.to_owned(), ..HostInfo::default() };
+    let timings = Timings { init: Duration::from_secs(20), ..Timings::default() };
+    Sandbox::unconfined(info).with_timings(timings).provision(config).expect("is provisioned")
+}
+
 impl RuntimeHost for Enclave {
     fn id(&self) -> Namespace {
         km()
@@ -117,7 +143,10 @@ impl RuntimeHost for Enclave {
         Box::pin(async { Ok(()) })
     }
 
-    fn stop(&self, _: Instant) -> BoxFuture<'_, Result<(), HostError>> {
+    fn stop(&self, deadline: Instant) -> BoxFuture<'_, Result<(), HostError>> {
+        if let Some(process) = &self.process {
+            return process.stop(deadline);
+        }
         *self.running.lock() = None;
         let _ = self.events.send(HostEvent::Stopped);
         Box::pin(async { Ok(()) })
@@ -128,6 +157,9 @@ impl RuntimeHost for Enclave {
     }
 
     fn call(&self, body: Body) -> BoxFuture<'_, Result<Body, HostError>> {
+        if let Some(process) = &self.process {
+            return process.call(body);
+        }
         let sent = self.running.lock().as_ref().map(|host| host.send(body));
         Box::pin(async move {
             let answer = sent.ok_or(HostError::NotReady)?.map_err(|e| HostError::Closed(e.to_string()))?;
@@ -138,7 +170,7 @@ impl RuntimeHost for Enclave {
     }
 
     fn info(&self) -> Option<InfoResponse> {
-        let runs = self.running.lock().is_some();
+        let runs = self.process.as_ref().map_or(self.running.lock().is_some(), |process| process.info().is_some());
         runs.then(|| InfoResponse { runtime_version: VERSION, ..InfoResponse::default() })
     }
 
@@ -153,7 +185,7 @@ impl RuntimeHost for Enclave {
     }
 
     fn events(&self) -> broadcast::Receiver<HostEvent> {
-        self.events.subscribe()
+        self.process.as_ref().map_or_else(|| self.events.subscribe(), |process| process.events())
     }
 }
 
@@ -185,6 +217,7 @@ impl DeregisterFlag for NoFlag {
 pub(crate) struct TestNode {
     pub(crate) enclave: Arc<Enclave>,
     pub(crate) worker: Arc<Worker>,
+    pub(crate) link: Arc<Link>,
     stop: CancellationToken,
 }
 
@@ -211,6 +244,11 @@ impl World {
 
     /// Starts a node of the key manager; `n` is its key, `n + 100` that of its links.
     pub(crate) async fn start(&mut self, n: u8, schemes: &[u8]) -> &TestNode {
+        self.start_program(n, schemes, None).await
+    }
+
+    /// The same with a program as its enclave.
+    pub(crate) async fn start_program(&mut self, n: u8, schemes: &[u8], program: Option<&Path>) -> &TestNode {
         let stop = CancellationToken::new();
         let mut config = Config { mode: Mode::KeyManager, ..Config::default() };
         config.keymanager.churp.schemes = schemes.iter().map(|id| ChurpScheme { id: *id }).collect();
@@ -222,13 +260,14 @@ impl World {
         tokio::spawn(following);
         let client = Client::new(Arc::clone(&link) as _, CONTEXT.to_owned(), Arc::clone(&chain) as _, view.clone());
         tokio::spawn(Arc::clone(&client).run(stop.clone()));
-        let enclave = Arc::new(Enclave::new(Services {
+        let services = Services {
             consensus: Some(Arc::clone(&chain) as _),
             key_manager: Some(Arc::clone(&client) as Arc<dyn KeyManagerClient>),
             node_id: Some(public(n)),
             local_storage: Some(LocalStorage::new(Arc::new(Memory::new()))),
             ..Services::default()
-        }));
+        };
+        let enclave = Arc::new(Enclave::new(services, program));
         let setup = RegistrationSetup {
             entity: Some(public(chain::OWNER)),
             keys: Keys {
@@ -251,7 +290,7 @@ impl World {
             chain: Arc::clone(&chain) as _,
             chain_context: CONTEXT.to_owned(),
             submission,
-            p2p: link,
+            p2p: Arc::clone(&link) as _,
             node_key: key(n),
             p2p_key: public(n + 100),
             host: Arc::clone(&enclave) as _,
@@ -270,7 +309,7 @@ impl World {
         let ending = stop.clone();
         tokio::spawn(async move { registration.run(ending).await });
         enclave.boot().await;
-        self.nodes.push(TestNode { enclave, worker, stop });
+        self.nodes.push(TestNode { enclave, worker, link, stop });
         self.nodes.last().expect("just added")
     }
 

@@ -7,13 +7,19 @@ use std::sync::Arc;
 use apps_core::submit::TransactionSubmitter;
 use base_grpc::{Code, RpcError};
 use base_prims::{Epoch, PublicKey};
+use comet_chain::app::BlockResults;
+use comet_chain::light::LightBlock;
+use comet_chain::validators::ValidatorSet;
 use comet_core::RoundState;
 use comet_engine::EngineHandle;
-use comet_store::{BlockStore, ChainStore, NewBlock};
+use comet_store::{NewBlock, StoredChain};
 use node_app::{Queries, QueryError, StateAt};
+use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::{Semaphore, broadcast, watch};
 use tokio_util::sync::CancellationToken;
+use wire_cometbft::block::Block;
 use wire_cometbft::evidence::Evidence;
+use wire_cometbft::params::ConsensusParams;
 use wire_consensus::node::ConsensusAddress;
 use wire_consensus::upgrade::Descriptor;
 
@@ -26,62 +32,203 @@ pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 pub const MAX_READS: usize = 64;
 
 /// Module of the consensus service's errors.
-pub(crate) const CONSENSUS: &str = "consensus";
+pub const CONSENSUS: &str = "consensus";
+/// Its code for what a kind of node does not do.
+pub const UNSUPPORTED: u32 = 4;
+/// And the text.
+pub const UNSUPPORTED_TEXT: &str = "consensus: method not supported";
+
+/// A block could not be read or fetched.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct ReadError(pub String);
+
+impl ReadError {
+    fn of(error: &impl std::error::Error) -> Self {
+        Self(error.to_string())
+    }
+}
+
+/// Blocks and what belongs to them; `None` for heights that are not there. Calls wait: for the disk, or for the network.
+pub trait Blocks: Send + Sync {
+    /// A block. That of a node that keeps none has no evidence in it.
+    ///
+    /// # Errors
+    /// If it cannot be read, or not be verified.
+    fn block(&self, height: i64) -> Result<Option<Block>, ReadError>;
+    /// What its execution gave.
+    ///
+    /// # Errors
+    /// As [`Self::block`].
+    fn results(&self, height: i64) -> Result<Option<BlockResults>, ReadError>;
+    /// Header, commit and validators.
+    ///
+    /// # Errors
+    /// As [`Self::block`].
+    fn light_block(&self, height: i64) -> Result<Option<LightBlock>, ReadError>;
+    /// Validators; of the height after the newest too.
+    ///
+    /// # Errors
+    /// As [`Self::block`].
+    fn validators(&self, height: i64) -> Result<Option<ValidatorSet>, ReadError>;
+    /// CometBFT's parameters.
+    ///
+    /// # Errors
+    /// As [`Self::block`].
+    fn params(&self, height: i64) -> Result<Option<ConsensusParams>, ReadError>;
+    /// Height of the oldest block; 0: none.
+    fn base(&self) -> i64;
+    /// Height of the newest block; 0: none.
+    fn height(&self) -> i64;
+}
+
+impl Blocks for StoredChain {
+    fn block(&self, height: i64) -> Result<Option<Block>, ReadError> {
+        self.blocks.block(height).map_err(|error| ReadError::of(&error))
+    }
+
+    fn results(&self, height: i64) -> Result<Option<BlockResults>, ReadError> {
+        self.chain.results(height).map_err(|error| ReadError::of(&error))
+    }
+
+    fn light_block(&self, height: i64) -> Result<Option<LightBlock>, ReadError> {
+        self.chain.light_block(&self.blocks, height).map_err(|error| ReadError::of(&error))
+    }
+
+    fn validators(&self, height: i64) -> Result<Option<ValidatorSet>, ReadError> {
+        self.chain.validators(height).map_err(|error| ReadError::of(&error))
+    }
+
+    fn params(&self, height: i64) -> Result<Option<ConsensusParams>, ReadError> {
+        self.chain.params(height).map_err(|error| ReadError::of(&error))
+    }
+
+    fn base(&self) -> i64 {
+        self.blocks.base()
+    }
+
+    fn height(&self) -> i64 {
+        self.blocks.height()
+    }
+}
+
+/// A block and what its execution gave.
+#[derive(Clone, Debug)]
+pub struct Applied {
+    /// Its height.
+    pub height: i64,
+    /// The block.
+    pub block: Arc<Block>,
+    /// What its execution gave.
+    pub results: Arc<BlockResults>,
+}
+
+impl From<&NewBlock> for Applied {
+    fn from(new: &NewBlock) -> Self {
+        let (block, results) = (Arc::clone(&new.block), Arc::clone(&new.results));
+        Self { height: block.header.height, block, results }
+    }
+}
+
+/// Tells of blocks. May be dropped while it waits, without loss.
+pub trait Feed: Send {
+    /// The next block; who lags behind is told so.
+    fn next(&mut self) -> BoxFuture<'_, Result<Applied, RecvError>>;
+}
+
+impl Feed for broadcast::Receiver<Arc<NewBlock>> {
+    fn next(&mut self) -> BoxFuture<'_, Result<Applied, RecvError>> {
+        Box::pin(async move { self.recv().await.map(|new| new.as_ref().into()) })
+    }
+}
+
+impl Feed for broadcast::Receiver<Applied> {
+    fn next(&mut self) -> BoxFuture<'_, Result<Applied, RecvError>> {
+        Box::pin(self.recv())
+    }
+}
+
+/// What kind of node this is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// Takes part in the network.
+    Full,
+    /// Keeps nothing, and verifies what others say.
+    Stateless,
+    /// Has what it has, and takes no part.
+    Archive,
+}
 
 /// Where blocks come from and transactions go.
 pub trait Engine: Send + Sync {
+    /// What kind of node this is.
+    fn kind(&self) -> Kind {
+        Kind::Full
+    }
     /// The blocks.
-    fn blocks(&self) -> &Arc<BlockStore>;
-    /// Validators, parameters and results.
-    fn chain(&self) -> &Arc<ChainStore>;
+    fn blocks(&self) -> &dyn Blocks;
     /// Tells of every block applied from now on.
-    fn subscribe(&self) -> broadcast::Receiver<Arc<NewBlock>>;
+    fn subscribe(&self) -> Box<dyn Feed>;
     /// Takes transactions.
     fn submitter(&self) -> &dyn TransactionSubmitter;
     /// Takes evidence, to be gossiped and put into a block.
     ///
     /// # Errors
     /// Why it is refused.
-    fn submit_evidence(&self, evidence: Evidence) -> Result<(), String>;
+    fn submit_evidence(&self, evidence: Evidence) -> Result<(), RpcError>;
     /// Transactions that wait, in the pool's order.
-    fn unconfirmed(&self) -> Vec<bytes::Bytes>;
-    /// This node's id among consensus peers: 40 lower-case hexadecimal digits.
+    ///
+    /// # Errors
+    /// If whoever knows cannot be asked.
+    fn unconfirmed(&self) -> Result<Vec<bytes::Bytes>, RpcError>;
+    /// This node's id among consensus peers: 40 lower-case hexadecimal digits; empty if it has none.
     fn node_id(&self) -> String;
     /// Consensus peers as `ID@IP:PORT`.
     fn peers(&self) -> Vec<String>;
 }
 
-impl Engine for EngineHandle {
-    fn blocks(&self) -> &Arc<BlockStore> {
-        self.blocks()
+/// The engine of a node that takes part.
+pub struct Running {
+    handle: EngineHandle,
+    stored: StoredChain,
+}
+
+impl Running {
+    /// Around a running engine.
+    pub fn new(handle: EngineHandle) -> Self {
+        let stored = StoredChain { blocks: Arc::clone(handle.blocks()), chain: Arc::clone(handle.chain()) };
+        Self { handle, stored }
+    }
+}
+
+impl Engine for Running {
+    fn blocks(&self) -> &dyn Blocks {
+        &self.stored
     }
 
-    fn chain(&self) -> &Arc<ChainStore> {
-        self.chain()
-    }
-
-    fn subscribe(&self) -> broadcast::Receiver<Arc<NewBlock>> {
-        self.subscribe()
+    fn subscribe(&self) -> Box<dyn Feed> {
+        Box::new(self.handle.subscribe())
     }
 
     fn submitter(&self) -> &dyn TransactionSubmitter {
-        self.submitter()
+        self.handle.submitter()
     }
 
-    fn submit_evidence(&self, evidence: Evidence) -> Result<(), String> {
-        self.submit_evidence(evidence).map(|_| ()).map_err(|error| error.to_string())
+    fn submit_evidence(&self, evidence: Evidence) -> Result<(), RpcError> {
+        let submitted = self.handle.submit_evidence(evidence).map(|_| ());
+        submitted.map_err(|error| store_error(format!("broadcast evidence failed: {error}")))
     }
 
-    fn unconfirmed(&self) -> Vec<bytes::Bytes> {
-        self.pool().unconfirmed()
+    fn unconfirmed(&self) -> Result<Vec<bytes::Bytes>, RpcError> {
+        Ok(self.handle.pool().unconfirmed())
     }
 
     fn node_id(&self) -> String {
-        self.switch().id().0.to_string()
+        self.handle.switch().id().0.to_string()
     }
 
     fn peers(&self) -> Vec<String> {
-        let peers = self.switch().statuses();
+        let peers = self.handle.switch().statuses();
         peers.iter().map(|peer| format!("{}@{}", peer.id.0, peer.remote_addr)).collect()
     }
 }
@@ -231,6 +378,11 @@ impl Backend {
     }
 }
 
+/// `consensus/4`: what this kind of node does not do.
+pub fn unsupported() -> RpcError {
+    RpcError::service(CONSENSUS, UNSUPPORTED, UNSUPPORTED_TEXT)
+}
+
 /// `consensus/1`.
 pub(crate) fn no_blocks() -> RpcError {
     RpcError::service(CONSENSUS, 1, "consensus: no committed blocks")
@@ -247,7 +399,7 @@ pub(crate) fn query_error(error: QueryError) -> RpcError {
         QueryError::NoBlocks => no_blocks(),
         QueryError::Height { .. } => no_version(),
         QueryError::State(error) => service_error(&error),
-        error @ QueryError::Database(_) => RpcError::unknown(error.to_string()),
+        error @ (QueryError::Database(_) | QueryError::Remote(_)) => RpcError::unknown(error.to_string()),
     }
 }
 

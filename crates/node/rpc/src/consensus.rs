@@ -10,7 +10,7 @@ use apps_committees::{beacon, registry};
 use apps_core::params;
 use base_grpc::{Router, RpcError};
 use base_prims::version::PROTOCOLS;
-use base_prims::{Address, Quantity};
+use base_prims::{Address, Hash, Quantity};
 use comet_core::RoundState;
 use comet_core::vote_set::VoteSet;
 use node_app::{NodeOptions, build_mux, export_genesis};
@@ -19,10 +19,12 @@ use wire_cometbft::keys;
 use wire_consensus::consensus::BACKEND;
 use wire_consensus::genesis::Document;
 
-use crate::backend::{Backend, query_error, service_error, store_error};
+use crate::backend::{Backend, Kind, query_error, service_error, store_error, unsupported};
 use crate::follow::{Watched, follow, load_block, load_results};
 use crate::serve::Methods;
-use crate::status::{ConsensusP2pStatus, ConsensusStatus, FEATURE_FULL_NODE, FEATURE_SERVICES, StatusState};
+use crate::status::{
+    ConsensusP2pStatus, ConsensusStatus, FEATURE_ARCHIVE_NODE, FEATURE_FULL_NODE, FEATURE_SERVICES, StatusState,
+};
 use crate::types::{Block, EstimateGasRequest, Evidence, NextBlockState, Parameters, Vote, Votes, float};
 
 pub(crate) fn add(router: &mut Router, backend: &Arc<Backend>) {
@@ -31,7 +33,10 @@ pub(crate) fn add(router: &mut Router, backend: &Arc<Backend>) {
         .call("StateToGenesis", |backend, height: i64| state_to_genesis(backend, height))
         .call("EstimateGas", |backend, request: EstimateGasRequest| {
             let tx = request.transaction.ok_or_else(|| invalid_argument("missing transaction"))?;
-            backend.queries.estimate_gas(request.signer, &tx).map_err(query_error)
+            match backend.engine.kind() {
+                Kind::Archive => Err(unsupported()),
+                _ => backend.queries.estimate_gas(request.signer, &tx).map_err(query_error),
+            }
         })
         .get("MinGasPrice", |backend| {
             let params = params::parameters(&backend.state(0)?).map_err(|error| service_error(&error))?;
@@ -53,7 +58,7 @@ pub(crate) fn add(router: &mut Router, backend: &Arc<Backend>) {
         .call("GetTransactionsWithResults", |backend, height: i64| txs::with_results(backend, height))
         .call("GetTransactionsWithProofs", |backend, height: i64| txs::with_proofs(backend, height))
         .get("GetUnconfirmedTransactions", |backend| {
-            let txs = backend.engine.unconfirmed();
+            let txs = backend.engine.unconfirmed()?;
             Ok(txs.into_iter().map(|tx| base_codec::Bytes(tx.to_vec())).collect::<Vec<_>>())
         })
         .get("GetGenesisDocument", |backend| Ok(Document::clone(backend.queries.genesis())))
@@ -75,7 +80,7 @@ pub(crate) fn add(router: &mut Router, backend: &Arc<Backend>) {
     });
     let watched = Arc::new(Watched {
         first: |_: &Arc<Backend>, (): &()| Ok((None, Vec::new())),
-        items: |_: &Arc<Backend>, (): &(), applied: &crate::follow::Applied| Ok(vec![answers::block(&applied.block)?]),
+        items: |_: &Arc<Backend>, (): &(), applied: &crate::backend::Applied| Ok(vec![answers::block(&applied.block)?]),
     });
     router.streaming(name, "WatchBlocks", move |()| {
         follow::<(), Block, _, _>(Arc::clone(&backend), (), Arc::clone(&watched))
@@ -92,6 +97,10 @@ fn invalid_argument(text: &str) -> RpcError {
 /// # Errors
 /// If the state or the block of that height is not there.
 pub fn state_to_genesis(backend: &Backend, height: i64) -> Result<Document, RpcError> {
+    if backend.engine.kind() == Kind::Stateless {
+        // All of the state would have to be fetched.
+        return Err(unsupported());
+    }
     let height = backend.height(height)?;
     let time = load_block(backend, height)?.header.time;
     let (state, base) = (backend.state(height)?, backend.queries.genesis());
@@ -101,16 +110,18 @@ pub fn state_to_genesis(backend: &Backend, height: i64) -> Result<Document, RpcE
 
 fn parameters(backend: &Backend, height: i64) -> Result<Parameters, RpcError> {
     let height = backend.height(height)?;
-    let meta = backend.engine.chain().params(height).map_err(store_error)?.ok_or_else(crate::backend::no_version)?;
+    let meta = backend.engine.blocks().params(height).map_err(store_error)?.ok_or_else(crate::backend::no_version)?;
     let parameters = params::parameters(&backend.state(height)?).map_err(|error| service_error(&error))?;
     Ok(Parameters { height, parameters, meta: meta.encode_to_vec().into() })
 }
 
 fn submit_evidence(backend: &Backend, evidence: &Evidence) -> Result<(), RpcError> {
+    if backend.engine.kind() == Kind::Archive {
+        return Err(unsupported());
+    }
     let evidence = wire_cometbft::evidence::Evidence::decode(&evidence.meta)
         .map_err(|error| store_error(format!("malformed evidence while unmarshalling: {error}")))?;
-    let submitted = backend.engine.submit_evidence(evidence);
-    submitted.map_err(|error| store_error(format!("broadcast evidence failed: {error}")))
+    backend.engine.submit_evidence(evidence)
 }
 
 /// Status of the consensus layer.
@@ -122,23 +133,36 @@ pub(crate) fn status(backend: &Backend) -> Result<ConsensusStatus, RpcError> {
         let block = engine.blocks().block(height).map_err(store_error)?;
         block.map(|block| answers::block(&block)).transpose()
     };
-    let last_retained_height = backend.last_retained();
+    let kind = engine.kind();
+    let (features, p2p) = match kind {
+        Kind::Full => (
+            FEATURE_SERVICES | FEATURE_FULL_NODE,
+            Some(ConsensusP2pStatus {
+                pub_key: keys.p2p,
+                peer_id: engine.node_id(),
+                addresses: Some(keys.addresses.clone()),
+                peers: Some(engine.peers()),
+            }),
+        ),
+        Kind::Stateless => (FEATURE_SERVICES, Some(ConsensusP2pStatus::default())),
+        Kind::Archive => (FEATURE_SERVICES | FEATURE_ARCHIVE_NODE, None),
+    };
+    // What a stateless node has of them it has from others.
+    let kept = |height| -> Result<Hash, RpcError> {
+        if kind == Kind::Stateless { Ok(Hash::default()) } else { Ok(block(height)?.unwrap_or_default().hash) }
+    };
+    let last_retained_height = if kind == Kind::Stateless { 0 } else { backend.last_retained() };
     let mut status = ConsensusStatus {
         status: if ready { StatusState::READY } else { StatusState::SYNCING },
         version: PROTOCOLS.consensus_protocol,
         backend: BACKEND.to_owned(),
-        features: FEATURE_SERVICES | FEATURE_FULL_NODE,
+        features,
         genesis_height: genesis.height,
-        genesis_hash: block(genesis.height)?.unwrap_or_default().hash,
+        genesis_hash: kept(genesis.height)?,
         last_retained_height,
-        last_retained_hash: block(last_retained_height)?.unwrap_or_default().hash,
+        last_retained_hash: kept(last_retained_height)?,
         chain_context: genesis.chain_context().as_str().to_owned(),
-        p2p: Some(ConsensusP2pStatus {
-            pub_key: keys.p2p,
-            peer_id: engine.node_id(),
-            addresses: Some(keys.addresses.clone()),
-            peers: Some(engine.peers()),
-        }),
+        p2p,
         ..ConsensusStatus::default()
     };
     let latest = backend.queries.latest().height;
@@ -155,7 +179,7 @@ pub(crate) fn status(backend: &Backend) -> Result<ConsensusStatus, RpcError> {
     }
     let next = latest.saturating_add(1).max(genesis.height);
     let address = keys::Address::of(keys.consensus.as_bytes());
-    let validators = engine.chain().validators(next).ok().flatten();
+    let validators = if kind == Kind::Full { engine.blocks().validators(next).ok().flatten() } else { None };
     status.is_validator = validators.is_some_and(|set| set.find(&address).is_some());
     Ok(status)
 }

@@ -7,31 +7,13 @@ use apps_core::events;
 use base_grpc::{BoxStream, Cbor, RpcError};
 use base_prims::Hash;
 use comet_chain::app::{BlockResults, Event};
-use comet_store::NewBlock;
 use futures_util::stream;
-use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::RecvError;
 use wire_cometbft::block::Block;
 use wire_consensus::events::TypedEvent;
 
-use crate::backend::{Backend, store_error};
+use crate::backend::{Applied, Backend, Feed, store_error};
 use crate::serve::Item;
-
-/// A block and what its execution gave.
-#[derive(Clone)]
-pub(crate) struct Applied {
-    /// Its height.
-    pub(crate) height: i64,
-    pub(crate) block: Arc<Block>,
-    pub(crate) results: Arc<BlockResults>,
-}
-
-impl From<&NewBlock> for Applied {
-    fn from(new: &NewBlock) -> Self {
-        let (block, results) = (Arc::clone(&new.block), Arc::clone(&new.results));
-        Self { height: block.header.height, block, results }
-    }
-}
 
 impl Applied {
     /// From the stores.
@@ -65,7 +47,7 @@ pub(crate) fn load_block(backend: &Backend, height: i64) -> Result<Block, RpcErr
 
 /// The results of a block, from the store.
 pub(crate) fn load_results(backend: &Backend, height: i64) -> Result<BlockResults, RpcError> {
-    let results = backend.engine.chain().results(height).map_err(store_error)?;
+    let results = backend.engine.blocks().results(height).map_err(store_error)?;
     results.ok_or_else(|| missing("block results", backend, height))
 }
 
@@ -86,7 +68,7 @@ struct Follower<A, T, S, F> {
     backend: Arc<Backend>,
     argument: Arc<A>,
     watched: Arc<Watched<S, F>>,
-    blocks: Receiver<Arc<NewBlock>>,
+    blocks: Box<dyn Feed>,
     // Height of the block to show next.
     next: i64,
     // A block that came; those from `next` to it are shown first.
@@ -150,10 +132,10 @@ where
             let received = tokio::select! {
                 biased;
                 () = self.backend.stop.cancelled() => return None,
-                received = self.blocks.recv() => received,
+                received = self.blocks.next() => received,
             };
             match received {
-                Ok(new) if new.block.header.height >= self.next => self.came = Some(new.as_ref().into()),
+                Ok(new) if new.height >= self.next => self.came = Some(new),
                 // Shown already; or the gap is found with the next block.
                 Ok(_) | Err(RecvError::Lagged(_)) => {}
                 Err(RecvError::Closed) => return None,

@@ -33,7 +33,10 @@ mod tests;
 pub mod types;
 mod vault;
 
-pub use backend::{Backend, BoxFuture, Control, Engine, MAX_READS, NodeKeys, NotImplemented, RoundStates};
+pub use backend::{
+    Applied, Backend, Blocks, BoxFuture, CONSENSUS, Control, Engine, Feed, Kind, MAX_READS, NodeKeys, NotImplemented,
+    ReadError, RoundStates, Running, UNSUPPORTED, UNSUPPORTED_TEXT, unsupported,
+};
 pub use consensus::state_to_genesis;
 pub use consensus::txs::transaction_proofs;
 pub use control::seed_router;

@@ -10,8 +10,7 @@ use wire_consensus::registry::{
     NodeEvent, NodeList, RuntimeStartedEvent,
 };
 
-use crate::backend::{Backend, service_error};
-use crate::follow::Applied;
+use crate::backend::{Applied, Backend, service_error};
 use crate::serve::{Methods, nil};
 
 pub(crate) fn add(router: &mut Router, backend: &Arc<Backend>) {

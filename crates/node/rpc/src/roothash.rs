@@ -10,8 +10,7 @@ use wire_consensus::roothash::{
     AnnotatedBlock, Event, InMessageQueueRequest, RoundRootsRequest, RuntimeRequest, RuntimeState,
 };
 
-use crate::backend::{Backend, service_error};
-use crate::follow::Applied;
+use crate::backend::{Applied, Backend, service_error};
 use crate::serve::{Methods, nil};
 
 pub(crate) fn add(router: &mut Router, backend: &Arc<Backend>) {

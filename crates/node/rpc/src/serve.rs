@@ -7,8 +7,8 @@ use base_codec::cbor::{Decode, Encode};
 use base_grpc::{Cbor, Router, RpcError};
 use wire_consensus::{churp, governance, keymanager, registry, roothash, scheduler, staking, vault};
 
-use crate::backend::{Backend, service_error};
-use crate::follow::{Applied, Watched, follow};
+use crate::backend::{Applied, Backend, service_error};
+use crate::follow::{Watched, follow};
 
 /// Something that goes over the wire.
 pub(crate) trait Item: Encode + Decode + Send + 'static {}

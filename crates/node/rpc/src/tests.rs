@@ -14,15 +14,13 @@ use base_grpc::{Address, Cbor, Client, Listener, RpcError, serve};
 use base_prims::{Namespace, PublicKey};
 use comet_chain::app::{TxResult, ValidatorUpdate};
 use comet_chain::state::State;
-use comet_store::{
-    BlockStore, ChainStore, Durability, Executor, Genesis, NewBlock, NoEvidence, NoTxs, SharedApp, handshake,
-};
+use comet_store::{Durability, Executor, Genesis, NoEvidence, NoTxs, SharedApp, StoredChain, handshake};
 use dev_testkit::chains::{Chain, RecordedBlock};
 use dev_testkit::paths::vectors_dir;
 use mkvs_tree::{KvWrite as _, Tree};
 use node_app::{EngineApp, EngineConfig, NodeOptions, PruneConfig, Queries};
 use parking_lot::Mutex;
-use tokio::sync::{broadcast, watch};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use wire_cometbft::block::{Block, Commit};
 use wire_cometbft::codec::Message as _;
@@ -31,11 +29,12 @@ use wire_consensus::genesis::{Document, comet};
 use wire_consensus::upgrade::Descriptor;
 
 use crate::status::{IdentityStatus, RegistrationStatus, Status};
-use crate::{Backend, BoxFuture, Control, Engine, NodeKeys, router};
+use crate::{Backend, Blocks, BoxFuture, Control, Engine, Feed, NodeKeys, router};
 
 /// Stores of a chain that blocks can be applied to.
 pub(super) struct Stores {
     executor: Arc<Executor>,
+    stored: StoredChain,
     state: Mutex<State>,
     submitted: Mutex<Vec<Vec<u8>>>,
     evidence: Mutex<Vec<Evidence>>,
@@ -43,24 +42,21 @@ pub(super) struct Stores {
 }
 
 impl Engine for Stores {
-    fn blocks(&self) -> &Arc<BlockStore> {
-        self.executor.blocks()
+    fn blocks(&self) -> &dyn Blocks {
+        &self.stored
     }
-    fn chain(&self) -> &Arc<ChainStore> {
-        self.executor.chain()
-    }
-    fn subscribe(&self) -> broadcast::Receiver<Arc<NewBlock>> {
-        self.executor.subscribe()
+    fn subscribe(&self) -> Box<dyn Feed> {
+        Box::new(self.executor.subscribe())
     }
     fn submitter(&self) -> &dyn TransactionSubmitter {
         self
     }
-    fn submit_evidence(&self, evidence: Evidence) -> Result<(), String> {
+    fn submit_evidence(&self, evidence: Evidence) -> Result<(), RpcError> {
         self.evidence.lock().push(evidence);
         Ok(())
     }
-    fn unconfirmed(&self) -> Vec<bytes::Bytes> {
-        self.submitted.lock().iter().cloned().map(Into::into).collect()
+    fn unconfirmed(&self) -> Result<Vec<bytes::Bytes>, RpcError> {
+        Ok(self.submitted.lock().iter().cloned().map(Into::into).collect())
     }
     fn node_id(&self) -> String {
         "ab".repeat(20)
@@ -76,7 +72,7 @@ impl TransactionSubmitter for Stores {
         let verdict = self.verdict.lock().clone();
         Box::pin(async move {
             let (height, index) = verdict?;
-            let result = self.chain().results(height).unwrap().unwrap().tx_results[index as usize].clone();
+            let result = self.stored.chain.results(height).unwrap().unwrap().tx_results[index as usize].clone();
             Ok(Included { height, index, result: TxResult { events: Vec::new(), ..result } })
         })
     }
@@ -188,6 +184,7 @@ pub(super) async fn served(name: &str, blocks: usize) -> Served {
     };
     let state = handshake(&executor, &genesis).unwrap();
     let stores = Arc::new(Stores {
+        stored: StoredChain { blocks: Arc::clone(executor.blocks()), chain: Arc::clone(executor.chain()) },
         executor: Arc::new(executor),
         state: Mutex::new(state),
         submitted: Mutex::default(),
@@ -225,7 +222,7 @@ impl Served {
         let mut state = self.stores.state.lock();
         for (recorded, block) in &self.recorded[places] {
             let seen = Commit::decode(&recorded.seen_commit).unwrap();
-            self.stores.blocks().save(block, &block.part_set(), &seen, Durability::Deferred).unwrap();
+            self.stores.stored.blocks.save(block, &block.part_set(), &seen, Durability::Deferred).unwrap();
             *state = self.stores.executor.apply(&state, block, &block.id().unwrap()).unwrap();
         }
     }

@@ -5,12 +5,13 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use apps_committees::roothash::query;
 use apps_core::events;
-use apps_core::submit::{BoxFuture, Included, SubmitError, TransactionSubmitter as _};
+use apps_core::submit::{BoxFuture, Included, SubmitError};
 use base_crypto::context::ChainContext;
 use base_prims::PublicKey;
 use comet_engine::{EngineHandle, Phase};
 use mkvs_tree::KvRead;
 use node_app::{Queries, QueryError};
+use node_rpc::Engine;
 use node_workers::{Blocks, Chain, ChainError};
 use tokio::sync::{broadcast, watch};
 use tokio_util::sync::CancellationToken;
@@ -24,36 +25,56 @@ const MAX_AGE_SECONDS: i64 = 60;
 /// State and engine of this node.
 pub struct LocalChain {
     queries: Queries,
-    engine: EngineHandle,
+    engine: Arc<dyn Engine>,
     context: ChainContext,
     heights: watch::Receiver<i64>,
     synced: watch::Receiver<bool>,
 }
 
+/// Whether the engine has caught up: it takes part in rounds, and its newest block is recent.
+pub(crate) fn caught_up(queries: &Queries, engine: &EngineHandle, stop: CancellationToken) -> watch::Receiver<bool> {
+    let (synced, synced_watch) = watch::channel(false);
+    let (mut latest, mut phase) = (queries.watch(), engine.watch_phase());
+    tokio::spawn(async move {
+        loop {
+            let in_rounds = *phase.borrow_and_update() == Phase::Consensus;
+            let newest = *latest.borrow_and_update();
+            // A node that falls behind later stays synced, as in the reference.
+            if in_rounds && newest.height > 0 && is_recent(newest.time) {
+                synced.send_replace(true);
+            }
+            tokio::select! {
+                changed = latest.changed() => if changed.is_err() { return },
+                changed = phase.changed() => if changed.is_err() { return },
+                () = stop.cancelled() => return,
+            }
+        }
+    });
+    synced_watch
+}
+
 impl LocalChain {
-    /// Follows the engine until stopped.
-    pub fn new(queries: Queries, engine: EngineHandle, stop: CancellationToken) -> Self {
+    /// Follows the state until stopped.
+    pub fn new(
+        queries: Queries,
+        engine: Arc<dyn Engine>,
+        synced: watch::Receiver<bool>,
+        stop: CancellationToken,
+    ) -> Self {
         let context = queries.genesis().chain_context();
         let (heights, height_watch) = watch::channel(queries.latest().height);
-        let (synced, synced_watch) = watch::channel(false);
-        let (mut latest, mut phase) = (queries.watch(), engine.watch_phase());
+        let mut latest = queries.watch();
         tokio::spawn(async move {
             loop {
-                let in_rounds = *phase.borrow_and_update() == Phase::Consensus;
-                let newest = *latest.borrow_and_update();
-                // A node that falls behind later stays synced, as in the reference.
-                if in_rounds && newest.height > 0 && is_recent(newest.time) {
-                    synced.send_replace(true);
-                }
-                heights.send_replace(newest.height);
+                let newest = latest.borrow_and_update().height;
+                heights.send_replace(newest);
                 tokio::select! {
-                    changed = latest.changed() => if changed.is_err() { return },
-                    changed = phase.changed() => if changed.is_err() { return },
+                    changed = latest.changed() => if changed.is_err() { stop.cancelled().await },
                     () = stop.cancelled() => return,
                 }
             }
         });
-        Self { queries, engine, context, heights: height_watch, synced: synced_watch }
+        Self { queries, engine, context, heights: height_watch, synced }
     }
 
     /// State at any height.
@@ -62,7 +83,7 @@ impl LocalChain {
     }
 
     /// The engine.
-    pub fn engine(&self) -> &EngineHandle {
+    pub fn engine(&self) -> &Arc<dyn Engine> {
         &self.engine
     }
 }
@@ -123,7 +144,7 @@ impl Blocks for LocalChain {
     fn roothash_events(&self, height: i64) -> Result<Vec<Event>, ChainError> {
         let failed = |error: &dyn std::error::Error| ChainError::Service(error.to_string());
         let block = self.engine.blocks().block(height).map_err(|e| failed(&e))?;
-        let results = self.engine.chain().results(height).map_err(|e| failed(&e))?;
+        let results = self.engine.blocks().results(height).map_err(|e| failed(&e))?;
         let (Some(block), Some(results)) = (block, results) else { return Err(ChainError::NoState(height)) };
         Ok(events::of_block(&block.data.txs, &results, |tx, event| query::events(height, tx, event))?)
     }

@@ -55,10 +55,16 @@ impl Common {
     }
 }
 
+/// Tells how a light client is.
+pub(crate) type LightStatus = Box<dyn Fn() -> LightClientStatus + Send + Sync>;
+
 /// A node with the consensus layer.
 pub(crate) struct FullControl {
     pub(crate) common: Common,
-    pub(crate) p2p: p2p_net::Node,
+    /// None on an archive.
+    pub(crate) p2p: Option<p2p_net::Node>,
+    /// A light client that the node lives on, as its status.
+    pub(crate) light: Option<LightStatus>,
     pub(crate) registration: Registration,
     pub(crate) upgrades: Upgrades,
     pub(crate) store: CommonStore,
@@ -82,12 +88,12 @@ fn count(n: usize) -> i64 {
 }
 
 impl FullControl {
-    fn p2p_status(&self) -> P2pStatus {
-        let status = self.p2p.status();
+    fn p2p_status(&self) -> Option<P2pStatus> {
+        let status = self.p2p.as_ref()?.status();
         let counts = |map: std::collections::BTreeMap<String, usize>| {
             map.into_iter().map(|(name, n)| (name, count(n))).collect()
         };
-        P2pStatus {
+        Some(P2pStatus {
             pub_key: self.common.identity.p2p.public().into(),
             peer_id: Bytes(status.peer_id.to_bytes()),
             addresses: Some(status.addresses),
@@ -95,7 +101,7 @@ impl FullControl {
             num_connections: count(status.num_connections),
             protocols: counts(status.protocols),
             topics: counts(status.topics),
-        }
+        })
     }
 
     fn registration_status(&self) -> RegistrationStatus {
@@ -124,10 +130,10 @@ impl FullControl {
 impl Control for FullControl {
     fn status(&self) -> Status {
         Status {
-            light_client: Some(LightClientStatus::default()),
+            light_client: Some(self.light.as_ref().map(|light| light()).unwrap_or_default()),
             registration: Some(self.registration_status()),
             pending_upgrades: self.upgrades.pending(),
-            p2p: Some(self.p2p_status()),
+            p2p: self.p2p_status(),
             runtimes: self.paratimes.as_ref().map(|all| all.statuses()).unwrap_or_default(),
             keymanager: self.paratimes.as_ref().and_then(|all| all.key_manager_status()).unwrap_or_default(),
             ..self.common.status()

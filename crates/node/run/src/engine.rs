@@ -29,7 +29,7 @@ const BLOCK_SYNC_LAG: u32 = 10;
 /// Subtrees that a checkpoint is cut into side by side, with the parallel chunker. Source: `go/storage/mkvs/checkpoint`.
 const CHUNKER_THREADS: u16 = 12;
 /// Folder of the application's state below the consensus folder.
-const STATE: &str = "state";
+pub(crate) const STATE: &str = "state";
 
 /// Whether the node votes.
 pub(crate) fn is_validator(config: &Config) -> bool {

@@ -100,9 +100,12 @@ pub enum RunError {
         /// What the system says.
         source: std::io::Error,
     },
-    /// A part of the program that is not there yet.
-    #[error("mode `{0}` is not available in this version")]
-    Mode(&'static str),
+    /// A node that keeps no state.
+    #[error("stateless: {0}")]
+    Stateless(String),
+    /// An archive.
+    #[error("archive: {0}")]
+    Archive(String),
     /// The system.
     #[error("{what}: {source}")]
     System {

@@ -224,16 +224,12 @@ mod tests {
                 ..Event::default()
             },
         ];
-        let header_type = |of: &Namespace| {
-            Some(if *of == id(1) { HeaderType::ROUND_FAILED } else { HeaderType::NORMAL })
-        };
+        let header_type =
+            |of: &Namespace| Some(if *of == id(1) { HeaderType::ROUND_FAILED } else { HeaderType::NORMAL });
         let found = rounds(vec![id(1), id(2), id(3)], &events, header_type);
         // The second one's round ended by a transaction before its timer was looked at.
-        let expected = Rounds {
-            fired: vec![id(1), id(3)],
-            discrepancies: vec![(id(3), discrepancy)],
-            failed: vec![(id(1), 7)],
-        };
+        let expected =
+            Rounds { fired: vec![id(1), id(3)], discrepancies: vec![(id(3), discrepancy)], failed: vec![(id(1), 7)] };
         assert_eq!(found, expected);
         assert_eq!(rounds(Vec::new(), &[], |_| None), Rounds::default());
     }

@@ -12,22 +12,24 @@
 //! Tests: nodes of several modes in one process over loopback.
 
 mod addresses;
+mod archive;
 mod chain;
 mod control;
 mod engine;
 mod error;
 mod events;
-mod halt;
 mod foreign;
+mod halt;
 mod keys;
 mod light;
 mod metrics;
 mod network;
-mod runtime_view;
 mod paratimes;
+mod runtime_view;
 mod seed;
 mod sentry;
 mod start;
+mod stateless;
 mod store;
 mod web;
 

@@ -8,9 +8,9 @@ use apps_core::submit::BoxFuture;
 use base_codec::Bytes;
 use base_kv_disk::{Disk, Options};
 use comet_chain::light::ProviderError;
-use comet_engine::EngineHandle;
 use comet_sync::{LightClient, LightConfig, LightStateProvider, ParamsSource, SystemClock, TrustOptions};
 use node_app::{Queries, QueryError};
+use node_rpc::Engine;
 use p2p_net::light::{self, Evidence, LightBlock, LightSource, Parameters, ProviderPool, SourceError, Validators};
 use tokio::task::spawn_blocking;
 use wire_cometbft::codec::Message as _;
@@ -20,7 +20,7 @@ use wire_cometbft::params::ConsensusParams;
 /// Witnesses of the light client, besides its primary. Source: `go/consensus/cometbft/light`.
 const WITNESSES: usize = 2;
 /// Wait before peers are asked again when the light client could not begin.
-const RETRY: Duration = Duration::from_secs(2);
+pub(crate) const RETRY: Duration = Duration::from_secs(2);
 /// Tries before state sync gives up for want of peers.
 const MAX_TRIES: usize = 90;
 /// Largest size of the light client's store.
@@ -31,7 +31,7 @@ const STORE: &str = "data/light";
 /// Serves this node's chain.
 #[derive(Clone)]
 pub(crate) struct Served {
-    pub(crate) engine: EngineHandle,
+    pub(crate) engine: Arc<dyn Engine>,
     pub(crate) queries: Queries,
 }
 
@@ -62,21 +62,21 @@ impl Served {
 
     fn find_light_block(&self, height: i64) -> Result<LightBlock, SourceError> {
         let height = self.resolve(height)?;
-        let found = self.engine.chain().light_block(self.engine.blocks(), height);
+        let found = self.engine.blocks().light_block(height);
         let block = found.map_err(|error| store_error(&error))?.ok_or(SourceError::NotFound)?;
         Ok(LightBlock { height, meta: Some(Bytes(block.to_wire().encode_to_vec())) })
     }
 
     fn find_validators(&self, height: i64) -> Result<Validators, SourceError> {
         let height = self.resolve(height)?;
-        let found = self.engine.chain().validators(height).map_err(|error| store_error(&error))?;
+        let found = self.engine.blocks().validators(height).map_err(|error| store_error(&error))?;
         let set = found.ok_or(SourceError::NotFound)?;
         Ok(Validators { height, meta: Some(Bytes(set.to_wire().encode_to_vec())) })
     }
 
     fn find_parameters(&self, height: i64) -> Result<Parameters, SourceError> {
         let height = self.resolve(height)?;
-        let found = self.engine.chain().params(height).map_err(|error| store_error(&error))?;
+        let found = self.engine.blocks().params(height).map_err(|error| store_error(&error))?;
         let comet = found.ok_or(SourceError::NotFound)?;
         let state = self.queries.state(height).map_err(query_error)?;
         let parameters = params::parameters(&state).map_err(|error| SourceError::Other(error.to_string()))?;
@@ -86,8 +86,7 @@ impl Served {
     fn take_evidence(&self, evidence: &Evidence) -> Result<(), SourceError> {
         let raw = evidence.meta.as_ref().map_or(&[][..], |meta| meta.as_slice());
         let evidence = CometEvidence::decode(raw).map_err(|error| store_error(&error))?;
-        self.engine.submit_evidence(evidence).map_err(|error| store_error(&error))?;
-        Ok(())
+        self.engine.submit_evidence(evidence).map_err(|error| SourceError::Other(error.message))
     }
 
     /// Runs what reads disks away from the tasks that serve the network.
@@ -172,31 +171,47 @@ pub(crate) struct Trusted {
     pub(crate) folder: std::path::PathBuf,
 }
 
-/// A light client over the peers of the network, as the source of state sync. Waits until there are peers.
-pub(crate) async fn state_provider(pool: &ProviderPool, trusted: Trusted) -> Result<LightStateProvider, String> {
-    let path = trusted.folder.join(STORE);
-    std::fs::create_dir_all(&path).map_err(|error| format!("failed to make {}: {error}", path.display()))?;
-    let options = Options { max_bytes: MAX_STORE, ..Options::default() };
-    let store = Arc::new(Disk::open(&path, options).map_err(|error| error.to_string())?);
+impl Trusted {
+    /// Opens the store of verified headers.
+    pub(crate) fn store(&self) -> Result<Arc<Disk>, String> {
+        let path = self.folder.join(STORE);
+        std::fs::create_dir_all(&path).map_err(|error| format!("failed to make {}: {error}", path.display()))?;
+        let options = Options { max_bytes: MAX_STORE, ..Options::default() };
+        Disk::open(&path, options).map(Arc::new).map_err(|error| error.to_string())
+    }
+}
+
+/// A light client over the peers of the network, and these; fails while there are not enough of them.
+pub(crate) async fn client(
+    pool: &ProviderPool,
+    trusted: &Trusted,
+    store: &Arc<Disk>,
+) -> Result<(LightClient, Vec<Arc<light::Provider>>), String> {
     let period = i64::try_from(trusted.period.as_nanos()).map_err(|_| "trust period is too long".to_owned())?;
     let config = LightConfig::new(wire_cometbft::Duration::from_nanos(period));
+    let providers: Vec<_> = (0..=WITNESSES).map(|_| Arc::new(pool.provider())).collect();
+    let mut each = providers.iter().cloned();
+    let Some(primary) = each.next() else { return Err("there are no providers".to_owned()) };
+    let witnesses = each.map(|provider| provider as _).collect();
+    let client = LightClient::new(
+        &trusted.chain_id,
+        config,
+        Some(trusted.options.clone()),
+        primary,
+        witnesses,
+        store.clone(),
+        Arc::new(SystemClock),
+    );
+    Ok((client.await.map_err(|error| error.to_string())?, providers))
+}
+
+/// A light client over the peers of the network, as the source of state sync. Waits until there are peers.
+pub(crate) async fn state_provider(pool: &ProviderPool, trusted: Trusted) -> Result<LightStateProvider, String> {
+    let store = trusted.store()?;
     let mut last = String::new();
     for _ in 0..MAX_TRIES {
-        let providers: Vec<_> = (0..=WITNESSES).map(|_| Arc::new(pool.provider())).collect();
-        let mut each = providers.iter().cloned();
-        let Some(primary) = each.next() else { return Err("there are no providers".to_owned()) };
-        let witnesses = each.map(|provider| provider as _).collect();
-        let client = LightClient::new(
-            &trusted.chain_id,
-            config,
-            Some(trusted.options.clone()),
-            primary,
-            witnesses,
-            store.clone(),
-            Arc::new(SystemClock),
-        );
-        match client.await {
-            Ok(client) => {
+        match client(pool, &trusted, &store).await {
+            Ok((client, providers)) => {
                 let params = RemoteParams { providers, genesis: trusted.params.clone() };
                 return Ok(LightStateProvider {
                     client: Arc::new(client),
@@ -204,7 +219,7 @@ pub(crate) async fn state_provider(pool: &ProviderPool, trusted: Trusted) -> Res
                     initial_height: trusted.initial_height,
                 });
             }
-            Err(error) => last = error.to_string(),
+            Err(error) => last = error,
         }
         tracing::info!(module = "consensus/cometbft/light", reason = last, "waiting for peers with light blocks");
         tokio::time::sleep(RETRY).await;

@@ -32,7 +32,9 @@ const STATE_DEPTH: usize = 3;
 /// What is measured.
 pub(crate) struct Watched {
     pub(crate) chain: Arc<LocalChain>,
-    pub(crate) p2p: p2p_net::Node,
+    /// What takes part in the network, if it does.
+    pub(crate) engine: Option<EngineHandle>,
+    pub(crate) p2p: Option<p2p_net::Node>,
     pub(crate) registration: Registration,
     pub(crate) chain_id: String,
     pub(crate) data_dir: PathBuf,
@@ -59,7 +61,9 @@ pub(crate) async fn start(
     if settings.mode != Mode::None {
         let service = Service::bind(&settings).await?;
         tasks.spawn(service.run(stop.child_token()));
-        tasks.spawn(follow_blocks(watched.chain.engine().clone(), watched.chain_id.clone(), stop.child_token()));
+        if let Some(engine) = &watched.engine {
+            tasks.spawn(follow_blocks(engine.clone(), watched.chain_id.clone(), stop.child_token()));
+        }
         tasks.spawn(look_around(watched, settings.interval.max(MIN_INTERVAL), stop.child_token()));
     }
     if !config.pprof.bind_address.is_empty() {
@@ -144,21 +148,23 @@ impl Watched {
     /// Gives the height at which the registry was counted, if it was.
     fn look(&self, known: Option<i64>) -> Option<i64> {
         let label = [self.chain_id.as_str()];
-        let engine = self.chain.engine();
-        let phase = engine.phase();
-        table::COMET_BLOCK_SYNCING.with(&label).set_flag(phase == Phase::BlockSync);
-        table::COMET_STATE_SYNCING.with(&label).set_flag(phase == Phase::StateSync);
-        table::COMET_P2P_PEERS.with(&label).set_count(engine.switch().peers().len());
-        table::COMET_MEMPOOL_SIZE.with(&label).set_count(engine.pool().size());
-        table::COMET_MEMPOOL_SIZE_BYTES.with(&label).set(engine.pool().bytes() as f64);
-        let round = engine.status().round.map_or(0, |round| round.round);
-        table::COMET_ROUNDS.with(&label).set(f64::from(round));
+        if let Some(engine) = &self.engine {
+            let phase = engine.phase();
+            table::COMET_BLOCK_SYNCING.with(&label).set_flag(phase == Phase::BlockSync);
+            table::COMET_STATE_SYNCING.with(&label).set_flag(phase == Phase::StateSync);
+            table::COMET_P2P_PEERS.with(&label).set_count(engine.switch().peers().len());
+            table::COMET_MEMPOOL_SIZE.with(&label).set_count(engine.pool().size());
+            table::COMET_MEMPOOL_SIZE_BYTES.with(&label).set(engine.pool().bytes() as f64);
+            let round = engine.status().round.map_or(0, |round| round.round);
+            table::COMET_ROUNDS.with(&label).set(f64::from(round));
+        }
         table::ABCI_DB_SIZE.get().set(size_of(&self.data_dir.join(STATE), STATE_DEPTH) as f64 / f64::from(1u32 << 20));
-        let p2p = self.p2p.status();
-        table::P2P_PEERS.get().set_count(p2p.num_peers);
-        table::P2P_CONNECTIONS.get().set_count(p2p.num_connections);
-        table::P2P_PROTOCOLS.get().set_count(p2p.protocols.len());
-        table::P2P_TOPICS.get().set_count(p2p.topics.len());
+        if let Some(p2p) = self.p2p.as_ref().map(p2p_net::Node::status) {
+            table::P2P_PEERS.get().set_count(p2p.num_peers);
+            table::P2P_CONNECTIONS.get().set_count(p2p.num_connections);
+            table::P2P_PROTOCOLS.get().set_count(p2p.protocols.len());
+            table::P2P_TOPICS.get().set_count(p2p.topics.len());
+        }
         self.count_registry(known)
     }
 

@@ -10,7 +10,7 @@ use apps_staking::query as staking;
 use base_codec::cbor;
 use base_crypto::ed25519::SecretKey;
 use comet_chain::light::ProviderError;
-use mkvs_tree::sync::{ProofResponse, ReadSyncer as _, Server, TreeId};
+use mkvs_tree::sync::{ProofResponse, TreeId};
 use node_app::Queries;
 use node_workers::{Blocks as _, ChainError, Submission, SubmissionError};
 use p2p_net::light::{LightSource as _, Provider, ProviderPool};
@@ -84,12 +84,12 @@ impl ConsensusForRuntimes {
         submission: Arc<Submission>,
         node_key: SecretKey,
     ) -> Self {
-        let served = Served { engine: chain.engine().clone(), queries: chain.queries().clone() };
+        let served = Served { engine: Arc::clone(chain.engine()), queries: chain.queries().clone() };
         Self { chain, served, provider: pool.map(ProviderPool::provider), submission, node_key }
     }
 
     /// Asks peers, another one after each failure.
-    async fn from_peers<'a, T>(
+    async fn ask_peers<'a, T>(
         &'a self,
         own: String,
         ask: impl Fn(&'a Provider) -> BoxFuture<'a, Result<T, ProviderError>>,
@@ -135,7 +135,7 @@ fn proven(chain: &LocalChain, height: i64) -> Answer<Vec<ProvenBytes>> {
 fn read_events(chain: &LocalChain, height: i64, kind: EventKind) -> Answer<Vec<ConsensusEvent>> {
     let height = resolve(chain, height)?;
     let txs = transactions(chain, height)?;
-    let results = chain.engine().chain().results(height).map_err(plain)?;
+    let results = chain.engine().blocks().results(height).map_err(plain)?;
     let results = results.ok_or_else(|| plain(ChainError::NoState(height)))?;
     // One of the event's fields is set.
     macro_rules! of {
@@ -167,11 +167,11 @@ fn prove(queries: &Queries, request: &SyncRequest) -> Answer<ProofResponse> {
     if state.root != tree.root {
         return Err(missing_root());
     }
-    let server = Server::new(state.tree(), state.root, MAX_PROOF_BYTES);
+    let prover = state.prover(MAX_PROOF_BYTES);
     let proof = match request {
-        SyncRequest::Get(request) => server.get(request),
-        SyncRequest::GetPrefixes(request) => server.get_prefixes(request),
-        SyncRequest::Iterate(request) => server.iterate(request),
+        SyncRequest::Get(request) => prover.get(request),
+        SyncRequest::GetPrefixes(request) => prover.get_prefixes(request),
+        SyncRequest::Iterate(request) => prover.iterate(request),
     };
     Ok(ProofResponse { proof: proof.map_err(plain)? })
 }
@@ -184,8 +184,8 @@ impl Consensus for ConsensusForRuntimes {
                 Ok(block) => return Ok(LightBlock { height: block.height, meta: block.meta }),
                 Err(error) => error.to_string(),
             };
-            let block = self
-                .from_peers(own, |provider| Box::pin(async move { Ok(provider.light_block_from(height).await?.0) }));
+            let block =
+                self.ask_peers(own, |provider| Box::pin(async move { Ok(provider.light_block_from(height).await?.0) }));
             let block = block.await;
             let block = block.map_err(|e| plain(format!("failed to fetch light block for height {height}: {e}")))?.0;
             let header = block.signed_header.as_ref().and_then(|signed| signed.header.as_ref());
@@ -202,7 +202,7 @@ impl Consensus for ConsensusForRuntimes {
                 Err(error) => error.to_string(),
             };
             let found =
-                self.from_peers(own, |provider| Box::pin(async move { Ok(provider.validators(height).await?.0) }));
+                self.ask_peers(own, |provider| Box::pin(async move { Ok(provider.validators(height).await?.0) }));
             let found = found.await;
             let found = found.map_err(|e| plain(format!("failed to fetch validator for height {height}: {e}")))?;
             Ok(Validators { height: found.height, meta: found.meta })

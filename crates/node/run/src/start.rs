@@ -26,7 +26,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 use wire_consensus::entity::Entity;
 use wire_consensus::genesis::Document;
-use wire_consensus::node::Roles;
+use wire_consensus::node::{ConsensusAddress, Roles};
 
 use crate::addresses::OwnAddresses;
 use crate::chain::LocalChain;
@@ -35,9 +35,11 @@ use crate::engine::Opened;
 use crate::error::RunError;
 use crate::halt::Halted;
 use crate::light::Served;
-use crate::store::CommonStore;
 use crate::runtime_view::ConsensusForRuntimes;
-use crate::{engine, events, foreign, halt, light, metrics, network, paratimes, seed, sentry, web};
+use crate::store::CommonStore;
+use crate::{
+    archive, chain, engine, events, foreign, halt, light, metrics, network, paratimes, seed, sentry, stateless, web,
+};
 
 /// Longest wait for parts of the node to end.
 const STOP_DEADLINE: Duration = Duration::from_secs(10);
@@ -96,16 +98,18 @@ enum Parts {
     Seed(seed::Seed),
 }
 
-/// A node with the consensus layer.
-struct Full {
-    engine: EngineHandle,
-    p2p: p2p_net::Node,
-    chain: Arc<LocalChain>,
-    registration: Registration,
-    paratimes: Option<Arc<ParaTimes>>,
-    upgrades: apps_governance::upgrade::Upgrades,
+/// A node with the consensus layer: one that takes part in it, or one that only reads.
+pub(crate) struct Full {
+    /// What takes part; a stateless node and an archive have none.
+    pub(crate) engine: Option<EngineHandle>,
+    /// An archive has none.
+    pub(crate) p2p: Option<p2p_net::Node>,
+    pub(crate) chain: Arc<LocalChain>,
+    pub(crate) registration: Registration,
+    pub(crate) paratimes: Option<Arc<ParaTimes>>,
+    pub(crate) upgrades: apps_governance::upgrade::Upgrades,
     /// Ends once a planned halt was dealt with.
-    halted: tokio::sync::Mutex<AbortOnDropHandle<Halted>>,
+    pub(crate) halted: Option<tokio::sync::Mutex<AbortOnDropHandle<Halted>>>,
 }
 
 /// A running node.
@@ -120,14 +124,15 @@ pub struct Node {
 }
 
 /// Everything that is known before anything starts.
-struct Basis {
-    config: Arc<Config>,
-    options: Options,
-    identity: Arc<Identity>,
-    doc: Arc<Document>,
-    text: String,
-    data_dir: PathBuf,
-    entity: Option<PublicKey>,
+#[derive(Clone)]
+pub(crate) struct Basis {
+    pub(crate) config: Arc<Config>,
+    pub(crate) options: Options,
+    pub(crate) identity: Arc<Identity>,
+    pub(crate) doc: Arc<Document>,
+    pub(crate) text: String,
+    pub(crate) data_dir: PathBuf,
+    pub(crate) entity: Option<PublicKey>,
 }
 
 pub(crate) fn now_unix() -> i64 {
@@ -219,7 +224,7 @@ impl Basis {
     }
 
     /// Where the control socket is.
-    fn socket(&self) -> PathBuf {
+    pub(crate) fn socket(&self) -> PathBuf {
         match self.config.common.internal_socket_path.as_str() {
             "" => self.data_dir.join(SOCKET),
             path => path.into(),
@@ -233,6 +238,11 @@ impl Node {
     /// # Errors
     /// If anything that it needs is missing or refuses.
     pub async fn start(config: Config, options: Options, stop: CancellationToken) -> Result<Self, RunError> {
+        // On the heap, for whoever starts one within something else.
+        Box::pin(Self::start_all(config, options, stop)).await
+    }
+
+    async fn start_all(config: Config, options: Options, stop: CancellationToken) -> Result<Self, RunError> {
         limits::private_files();
         let data_dir = DataDir::open(Path::new(&config.common.data_dir))?;
         tracing::info!(
@@ -259,11 +269,17 @@ impl Node {
                 tracing::info!(module = "oasis-node", "Seed node initialized and ready to serve");
                 Parts::Seed(seed)
             }
-            Mode::Archive => return Err(RunError::Mode("archive")),
-            _ => {
-                let full = Full::start(&basis, common, &mut tasks, &stop).await?;
+            mode => {
+                let full = if mode == Mode::Archive {
+                    archive::start(&basis, common, &mut tasks, &stop).await?
+                } else if config.consensus.local_storage {
+                    Full::start(&basis, common, &mut tasks, &stop).await?
+                } else {
+                    stateless::start(&basis, common, &mut tasks, &stop).await?
+                };
                 let watched = metrics::Watched {
                     chain: full.chain.clone(),
+                    engine: full.engine.clone(),
                     p2p: full.p2p.clone(),
                     registration: full.registration.clone(),
                     chain_id: basis.doc.comet_chain_id(),
@@ -304,11 +320,11 @@ impl Node {
         }
     }
 
-    /// The runtime layer's network.
-    pub fn p2p(&self) -> &p2p_net::Node {
+    /// The runtime layer's network; an archive has none.
+    pub fn p2p(&self) -> Option<&p2p_net::Node> {
         match &self.parts {
-            Parts::Full(full) => &full.p2p,
-            Parts::Seed(seed) => seed.p2p.node(),
+            Parts::Full(full) => full.p2p.as_ref(),
+            Parts::Seed(seed) => Some(seed.p2p.node()),
         }
     }
 
@@ -331,7 +347,7 @@ impl Node {
     /// Peers on the consensus transport.
     pub fn consensus_peers(&self) -> usize {
         match &self.parts {
-            Parts::Full(full) => full.engine.switch().peers().len(),
+            Parts::Full(full) => full.engine.as_ref().map_or(0, |engine| engine.switch().peers().len()),
             Parts::Seed(seed) => seed.switch.peers().len(),
         }
     }
@@ -348,8 +364,12 @@ impl Node {
         self.stop.cancel();
         let drain = async {
             if let Parts::Full(full) = &self.parts {
-                full.engine.stopped().await;
-                full.p2p.stop().await;
+                if let Some(engine) = &full.engine {
+                    engine.stopped().await;
+                }
+                if let Some(p2p) = &full.p2p {
+                    p2p.stop().await;
+                }
             }
             while self.tasks.join_next().await.is_some() {}
         };
@@ -398,16 +418,19 @@ impl Full {
         }
         let engine = Engine::start(setup, stop.child_token()).await?;
         tasks.spawn(events::watch_rounds(queries.clone(), engine.clone(), stop.child_token()));
-        let served = Served { engine: engine.clone(), queries: queries.clone() };
+        let running: Arc<dyn node_rpc::Engine> = Arc::new(node_rpc::Running::new(engine.clone()));
+        let served = Served { engine: running.clone(), queries: queries.clone() };
         light::serve(&p2p, &chain_name, served).map_err(|error| RunError::P2p(error.to_string()))?;
-        let chain = Arc::new(LocalChain::new(queries.clone(), engine.clone(), stop.child_token()));
+        let synced = chain::caught_up(&queries, &engine, stop.child_token());
+        let chain = Arc::new(LocalChain::new(queries.clone(), running, synced, stop.child_token()));
         foreign::watch(&folder, &*chain, tasks, stop);
         tasks.spawn(follow_registry(chain.clone(), p2p.clone(), chain_name, stop.child_token()));
         let addresses = own_addresses(basis, &p2p);
         sentry::serve(config, identity, &addresses, tasks, stop).await?;
         let registered = sentry::addresses(config, identity, addresses.clone())?;
         let (registration, submission) = start_workers(basis, &chain, registered, store.clone(), tasks, stop);
-        let paratimes = start_paratimes(basis, &chain, &p2p, &pool, &registration, &submission, stop).await?;
+        let network: Arc<dyn P2p> = Arc::new(p2p.clone());
+        let paratimes = start_paratimes(basis, &chain, network, Some(&pool), &registration, &submission, stop).await?;
         run_registration(&registration, tasks, stop);
         if let Some(paratimes) = &paratimes {
             tasks.spawn(Arc::clone(paratimes).run(stop.child_token()));
@@ -415,7 +438,8 @@ impl Full {
         let common_store = store;
         let control = FullControl {
             common,
-            p2p: p2p.clone(),
+            p2p: Some(p2p.clone()),
+            light: None,
             registration: registration.clone(),
             upgrades: upgrades.clone(),
             store: common_store,
@@ -424,29 +448,53 @@ impl Full {
             submission,
             paratimes: paratimes.clone(),
         };
-        let backend = backend(control, &chain, &addresses, stop);
+        let states = engine.clone();
+        let rounds: node_rpc::RoundStates = Box::new(move || states.round_state());
+        let backend = backend(control, &chain, addresses.find().ok(), Some(rounds), stop);
         let pause = config.consensus.upgrade_stop_delay.0;
         let seed = node_workers::backoff::seed_of(&identity.node.public());
         let halted = tokio::spawn(halt::wait(halted, backend.clone(), data_dir.clone(), pause, seed));
         let halted = AbortOnDropHandle::new(halted);
-        let full =
-            Self { engine, p2p, chain, registration, paratimes, upgrades, halted: tokio::sync::Mutex::new(halted) };
-        let mut router = node_rpc::router(backend);
-        if let Some(paratimes) = &full.paratimes {
-            router.merge(paratimes.router());
-        }
-        web::serve(config, &router, tasks, stop).await?;
-        listen(&basis.socket(), router, tasks, stop)?;
+        let full = Self {
+            engine: Some(engine),
+            p2p: Some(p2p),
+            chain,
+            registration,
+            paratimes,
+            upgrades,
+            halted: Some(tokio::sync::Mutex::new(halted)),
+        };
+        full.serve(basis, backend, tasks, stop).await?;
         Ok(full)
     }
 }
 
 impl Full {
+    /// Serves clients on the sockets.
+    pub(crate) async fn serve(
+        &self,
+        basis: &Basis,
+        backend: Arc<node_rpc::Backend>,
+        tasks: &mut JoinSet<()>,
+        stop: &CancellationToken,
+    ) -> Result<(), RunError> {
+        let mut router = node_rpc::router(backend);
+        if let Some(paratimes) = &self.paratimes {
+            router.merge(paratimes.router());
+        }
+        web::serve(&basis.config, &router, tasks, stop).await?;
+        listen(&basis.socket(), router, tasks, stop)
+    }
+
     /// Waits until the node has to end. A planned halt ends it only after what belongs to the halt is done.
     async fn ended(&self, stop: &CancellationToken) -> Ended {
-        let mut halted = self.halted.lock().await;
+        let (Some(engine), Some(halted)) = (&self.engine, &self.halted) else {
+            stop.cancelled().await;
+            return Ended::Requested;
+        };
+        let mut halted = halted.lock().await;
         tokio::select! {
-            reason = self.engine.stopped() => match reason {
+            reason = engine.stopped() => match reason {
                 StopReason::Requested => return Ended::Requested,
                 StopReason::Failed(reason) => return Ended::Failed(reason),
                 StopReason::Halted { .. } => {}
@@ -469,22 +517,22 @@ fn halt_reason(ended: Result<Halted, tokio::task::JoinError>) -> String {
 }
 
 /// What the services on the control socket stand on.
-fn backend(
+pub(crate) fn backend(
     control: FullControl,
     chain: &LocalChain,
-    addresses: &OwnAddresses,
+    address: Option<ConsensusAddress>,
+    rounds: Option<node_rpc::RoundStates>,
     stop: &CancellationToken,
 ) -> Arc<node_rpc::Backend> {
     let identity = &control.common.identity;
     let keys = node_rpc::NodeKeys {
         consensus: identity.consensus.public().into(),
         p2p: identity.p2p.public().into(),
-        addresses: addresses.find().into_iter().collect(),
+        addresses: address.into_iter().collect(),
     };
     let (queries, engine) = (chain.queries().clone(), chain.engine().clone());
-    let mut backend =
-        node_rpc::Backend::new(queries, Arc::new(engine.clone()), Arc::new(control), keys, stop.child_token());
-    backend.rounds = Some(Box::new(move || engine.round_state()));
+    let mut backend = node_rpc::Backend::new(queries, engine, Arc::new(control), keys, stop.child_token());
+    backend.rounds = rounds;
     Arc::new(backend)
 }
 
@@ -501,7 +549,7 @@ fn listen(
     Ok(())
 }
 
-fn own_addresses(basis: &Basis, p2p: &p2p_net::Node) -> OwnAddresses {
+pub(crate) fn own_addresses(basis: &Basis, p2p: &p2p_net::Node) -> OwnAddresses {
     let consensus = &basis.config.consensus;
     let address = match consensus.external_address.as_str() {
         "" => consensus.listen_address.clone(),
@@ -510,7 +558,7 @@ fn own_addresses(basis: &Basis, p2p: &p2p_net::Node) -> OwnAddresses {
     OwnAddresses { key: basis.identity.p2p.public().into(), address, p2p: p2p.clone() }
 }
 
-fn trusted(
+pub(crate) fn trusted(
     config: &Config,
     doc: &Document,
     params: wire_cometbft::params::ConsensusParams,
@@ -530,7 +578,7 @@ fn trusted(
     })
 }
 
-fn start_workers(
+pub(crate) fn start_workers(
     basis: &Basis,
     chain: &Arc<LocalChain>,
     addresses: Arc<dyn Addresses>,
@@ -568,7 +616,7 @@ fn start_workers(
 }
 
 /// Registers the node from now on, once all that contributes to its descriptor has its slot.
-fn run_registration(registration: &Registration, tasks: &mut JoinSet<()>, stop: &CancellationToken) {
+pub(crate) fn run_registration(registration: &Registration, tasks: &mut JoinSet<()>, stop: &CancellationToken) {
     let (running, all) = (registration.clone(), stop.clone());
     tasks.spawn(async move {
         if running.run(all.child_token()).await {
@@ -578,17 +626,17 @@ fn run_registration(registration: &Registration, tasks: &mut JoinSet<()>, stop: 
     });
 }
 
-async fn start_paratimes(
+pub(crate) async fn start_paratimes(
     basis: &Basis,
     chain: &Arc<LocalChain>,
-    p2p: &p2p_net::Node,
-    pool: &ProviderPool,
+    p2p: Arc<dyn P2p>,
+    pool: Option<&ProviderPool>,
     registration: &Registration,
     submission: &Arc<Submission>,
     stop: &CancellationToken,
 ) -> Result<Option<Arc<ParaTimes>>, RunError> {
     let context = basis.doc.chain_context().to_string();
-    let consensus = ConsensusForRuntimes::new(chain.clone(), Some(pool), submission.clone(), basis.identity.node.clone());
+    let consensus = ConsensusForRuntimes::new(chain.clone(), pool, submission.clone(), basis.identity.node.clone());
     let parts = node_paratime::Parts {
         config: basis.config.clone(),
         data_dir: basis.data_dir.clone(),
@@ -604,7 +652,7 @@ async fn start_paratimes(
         chain: chain.clone(),
         consensus: Arc::new(consensus),
         chain_context: context,
-        p2p: Arc::new(p2p.clone()),
+        p2p,
         submission: submission.clone(),
         registration: registration.clone(),
     };
@@ -612,7 +660,7 @@ async fn start_paratimes(
 }
 
 /// Tells the runtime layer's network who is registered, whenever an epoch begins.
-async fn follow_registry(chain: Arc<LocalChain>, p2p: p2p_net::Node, name: String, stop: CancellationToken) {
+pub(crate) async fn follow_registry(chain: Arc<LocalChain>, p2p: p2p_net::Node, name: String, stop: CancellationToken) {
     let mut heights = chain.heights();
     let mut known = None;
     loop {

@@ -20,7 +20,7 @@ use parking_lot::Mutex;
 use wire_cometbft::{block as comet, codec::Message as _};
 use wire_consensus::roothash::{Block, Header, IncomingMessage};
 use wire_runtime::{
-    Body, Empty, Error as WireError, Field,
+    Body, Empty, Error as WireError, Field, Message as WireMessage, MessageType,
     enclave_rpc::{Kind, Message as RpcMessage, Request, ResponseBody},
     error as codes, frame,
     host::{self, StorageSyncRequest},
@@ -413,6 +413,34 @@ fn malformed_frames_are_skipped_and_oversized_ones_end_the_connection() {
     assert!(host.call(Body::Unknown("RuntimeFlyRequest".into())).unwrap_err().is(codes::DISPATCHER));
     host.raw(&(frame::MAX_RUNTIME_FRAME_BYTES as u32 + 1).to_be_bytes()).unwrap();
     assert!(matches!(host.ended(), Ok(End::Frame(_))));
+}
+
+#[test]
+fn a_host_that_answers_wrongly_is_not_believed_and_the_runtime_lives_on() {
+    let store = Arc::<Store>::default();
+    let root = store.put(&[("a", "1")]);
+    for wrong in [
+        Body::Empty(Empty {}),
+        Body::Unknown("HostSomethingResponse".into()),
+        Body::RuntimePingRequest(Empty {}),
+        Body::HostLocalStorageSetResponse(Empty {}),
+    ] {
+        let right = honest(&store);
+        let answers: Answers = Box::new(move |body| match body {
+            Body::HostStorageSyncRequest(_) => Ok(wrong.clone()),
+            other => right(other),
+        });
+        let host = TestHost::start(Config::default(), init(), answers).unwrap();
+        host.call(TestHost::info(ID)).unwrap();
+        assert!(host.call(query(root, "get", "a")).is_err());
+        // Answers to nothing, twice, and of no kind.
+        for message_type in [MessageType::RESPONSE, MessageType(0), MessageType(9)] {
+            let message = WireMessage { id: 77, message_type, body: Body::Empty(Empty {}) };
+            let frame = frame::encode(&message, frame::MAX_RUNTIME_FRAME_BYTES).unwrap();
+            host.raw(&[frame.clone(), frame].concat()).unwrap();
+        }
+        assert_eq!(host.call(Body::RuntimePingRequest(Empty {})), Ok(Body::Empty(Empty {})));
+    }
 }
 
 #[test]

@@ -1,5 +1,6 @@
-//! Round trip of a small call through a real socket, and throughput of 1 KiB calls, to a peer on a thread of its own that
-//! only echoes. `cargo bench -p rt-host`.
+//! Round trip of a small call through a real socket, and throughput of 1 KiB calls, to a process of its own that only
+//! echoes. `cargo bench -p rt-host --bench rhp`. The process is this program again; another host may be measured against
+//! it: it connects to the socket that `OASIS_WORKER_HOST` names.
 
 use std::{
     io::{Read as _, Write as _},
@@ -15,6 +16,9 @@ use wire_runtime::{
     frame::{self, FrameReader},
     runtime::{InfoResponse, QueryRequest, QueryResponse},
 };
+
+/// Names the host's socket to the process that echoes.
+const HOST: &str = "OASIS_WORKER_HOST";
 
 /// Answers pings and queries.
 fn peer(mut stream: UnixStream) {
@@ -46,21 +50,32 @@ fn peer(mut stream: UnixStream) {
     }
 }
 
-async fn connect() -> Arc<Connection> {
+/// A process that ends with its connection.
+struct Peer(std::process::Child);
+
+impl Drop for Peer {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+async fn connect() -> (Arc<Connection>, Peer) {
     let dir = tempfile::tempdir().expect("a folder");
     let path = dir.path().join("host.sock");
     let listener = UnixListener::bind(&path).expect("binds");
-    std::thread::spawn(move || peer(UnixStream::connect(path).expect("connects")));
+    let program = std::env::current_exe().expect("a path");
+    let peer = Peer(std::process::Command::new(program).env(HOST, &path).spawn().expect("starts"));
     let (stream, _) = listener.accept().expect("accepts");
     stream.set_nonblocking(true).expect("set");
     let (reader, writer) = tokio::net::UnixStream::from_std(stream).expect("a stream").into_split();
     let connection = Connection::new(reader, writer, Default::default(), Arc::new(NoHandler));
     connection.init(&HostInfo::default(), Default::default()).await.expect("handshake");
-    Arc::new(connection)
+    (Arc::new(connection), peer)
 }
 
 async fn latency(calls: usize) {
-    let connection = connect().await;
+    let (connection, _peer) = connect().await;
     let mut times: Vec<Duration> = Vec::with_capacity(calls);
     for _ in 0..calls {
         let begin = Instant::now();
@@ -73,7 +88,7 @@ async fn latency(calls: usize) {
 }
 
 async fn throughput(calls: usize, width: usize) {
-    let connection = connect().await;
+    let (connection, _peer) = connect().await;
     let begin = Instant::now();
     let tasks: Vec<_> = (0..width)
         .map(|_| {
@@ -95,6 +110,9 @@ async fn throughput(calls: usize, width: usize) {
 }
 
 fn main() {
+    if let Some(path) = std::env::var_os(HOST) {
+        return peer(UnixStream::connect(path).expect("connects"));
+    }
     // Under `cargo test --benches` once is enough.
     let quick = !std::env::args().any(|arg| arg == "--bench");
     let (few, many) = if quick { (50, 640) } else { (20_000, 128_000) };

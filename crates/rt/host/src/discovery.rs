@@ -222,11 +222,7 @@ impl Discovery {
     ) -> Result<Exploded, Error> {
         let url = metadata_url(registry, hash);
         let answer = self.client.get(&url, &[], MAX_METADATA_BYTES, true).await?;
-        let text = String::from_utf8_lossy(&answer.body).trim().to_owned();
-        if !(text.starts_with("https://") || text.starts_with("http://")) || text.contains(char::is_whitespace) {
-            let shown: String = text.chars().take(100).collect();
-            return Err(Error::Metadata { url, reason: format!("{shown:?} is no web address") });
-        }
+        let text = bundle_address(&answer.body).map_err(|reason| Error::Metadata { url, reason })?;
         let file = self.download(&text, hash, stop).await?;
         let limits = Limits::downloaded(self.settings.max_bundle_bytes);
         let options = OpenOptions { limits, manifest_hash: Some(*hash), runtime_id: Some(*runtime) };
@@ -262,6 +258,19 @@ impl Discovery {
         }
         Err(Error::NoRegistry)
     }
+}
+
+/// Reads a registry's answer: the address of a bundle, with white space around it.
+///
+/// # Errors
+/// What it is instead, shortened.
+pub fn bundle_address(answer: &[u8]) -> Result<String, String> {
+    let text = String::from_utf8_lossy(answer).trim().to_owned();
+    if !(text.starts_with("https://") || text.starts_with("http://")) || text.contains(char::is_whitespace) {
+        let shown: String = text.chars().take(100).collect();
+        return Err(format!("{shown:?} is no web address"));
+    }
+    Ok(text)
 }
 
 /// The registry's address with the hash at its end.

@@ -286,7 +286,39 @@ pub fn resolve(executable: &Path, cache: &Cache, fallback: &[PathBuf]) -> Result
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(200))]
+
+        #[test]
+        fn arbitrary_files_and_caches_never_panic(
+            bytes in prop::collection::vec(any::<u8>(), 0..400),
+            words in prop::collection::vec((0usize..14, any::<u64>()), 0..6),
+        ) {
+            let dir = tempfile::tempdir().expect("a folder");
+            let path = dir.path().join("file");
+            let mut elf = [b"\x7fELF\x02\x01".as_slice(), &bytes].concat();
+            for (at, value) in words {
+                if let Some(place) = elf.get_mut(at * 8..at * 8 + 8) {
+                    place.copy_from_slice(&(value % 512).to_le_bytes());
+                }
+            }
+            for content in [&bytes, &elf] {
+                std::fs::write(&path, content).expect("writable");
+                if let Ok(needs) = needs(&path) {
+                    prop_assert!(needs.libraries.len() <= MAX_LIBRARIES);
+                    prop_assert!(needs.libraries.iter().all(|name| name.len() < MAX_NAME_BYTES));
+                }
+            }
+            let _ = Cache::parse(&bytes);
+            let cache = Cache::parse(&[CACHE_MAGIC, &bytes].concat());
+            prop_assert!(cache.paths.len() <= bytes.len() / 24);
+            let _ = Cache::parse(&[OLD_CACHE_MAGIC, &bytes].concat());
+        }
+    }
 
     #[test]
     fn finds_the_libraries_of_this_test() {

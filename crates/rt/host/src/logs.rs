@@ -322,7 +322,44 @@ pub async fn forward(mut output: impl AsyncRead + Unpin, source: Source, log: Op
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    proptest! {
+        #[test]
+        fn arbitrary_output_is_cut_the_same_however_it_comes(
+            bytes in prop::collection::vec(prop::sample::select(b"{}\":,\n[]1a\xff\\msglevel".to_vec()), 0..400),
+            cuts in prop::collection::vec(any::<prop::sample::Index>(), 0..6),
+        ) {
+            let mut at: Vec<usize> = cuts.iter().map(|cut| cut.index(bytes.len() + 1)).collect();
+            at.sort_unstable();
+            let mut chunks = Vec::new();
+            let mut from = 0;
+            for cut in at {
+                chunks.push(&bytes[from..cut]);
+                from = cut;
+            }
+            chunks.push(&bytes[from..]);
+            let (lines, rest) = cut(&chunks);
+            prop_assert_eq!((&lines, &rest), (&cut(&[&bytes]).0, &cut(&[&bytes]).1));
+            let count = lines.len();
+            prop_assert_eq!(count, bytes.iter().filter(|b| **b == b'\n').count());
+            for line in lines.into_iter().flatten().chain(rest) {
+                let line = Line::parse(&line);
+                prop_assert!(line.module == "runtime" || line.module.starts_with("runtime/"));
+            }
+        }
+
+        #[test]
+        fn arbitrary_lines_keep_their_text_or_their_fields(text in "\\PC{0,200}", level in "\\PC{0,6}") {
+            let line = Line::parse(json!({"msg": text, "level": level, "x": 1}).to_string().as_bytes());
+            prop_assert_eq!((line.message.as_str(), line.fields.len()), (text.as_str(), 1));
+            if serde_json::from_str::<Value>(&text).is_err() {
+                prop_assert_eq!(Line::parse(text.as_bytes()).message, text.trim());
+            }
+        }
+    }
 
     fn cut(chunks: &[&[u8]]) -> (Vec<Option<Vec<u8>>>, Option<Vec<u8>>) {
         let (mut cutter, mut out) = (LineCutter::default(), Vec::new());

@@ -1,3 +1,5 @@
+//! A hosted runtime over a chain in memory: versions, contribution, readiness, what components are told.
+
 use std::path::Path;
 
 use node_workers::runtime::follow;

@@ -1,3 +1,5 @@
+//! What off-chain components may manage, with whose permission.
+
 use base_codec::{Codec, Raw};
 use rt_bundle::Builder;
 use rt_host::api::HostInfo;

@@ -1,3 +1,5 @@
+//! Settings that are read, and those that are refused.
+
 use super::*;
 use crate::testing::{config, id};
 

@@ -10,6 +10,9 @@ use wire_consensus::keymanager::rpc::{LongTermKeyRequest, METHOD_GET_PUBLIC_KEY,
 use wire_runtime::enclave_rpc::{Frame, Kind, Request, Response, ResponseBody};
 
 use super::*;
+
+mod mixed;
+
 use crate::protocol::{CallEnclaveRequest, CallEnclaveResponse};
 use crate::testing::{CONTEXT, Links, World, compute, km, policy, public};
 

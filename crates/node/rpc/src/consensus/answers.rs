@@ -51,7 +51,7 @@ pub(crate) fn results(height: i64, results: &comet_chain::app::BlockResults) -> 
 
 /// With the total power, which light clients want.
 fn validator_set(backend: &Backend, height: i64) -> Result<ValidatorSet, RpcError> {
-    let set = backend.engine.chain().validators(height).map_err(store_error)?.ok_or_else(no_version)?;
+    let set = backend.engine.blocks().validators(height).map_err(store_error)?.ok_or_else(no_version)?;
     Ok(ValidatorSet { total_voting_power: set.total_voting_power(), ..set.to_wire() })
 }
 
@@ -66,8 +66,7 @@ pub(crate) fn light_block(backend: &Backend, height: i64) -> Result<AtHeight, Rp
     let validators = validator_set(backend, height)?;
     let mut signed_header = None;
     if height <= backend.height(0)? {
-        let (blocks, chain) = (backend.engine.blocks(), backend.engine.chain());
-        let block = chain.light_block(blocks, height).map_err(store_error)?;
+        let block = backend.engine.blocks().light_block(height).map_err(store_error)?;
         let block = block.ok_or_else(|| store_error("failed to find block commit"))?;
         signed_header = Some(SignedHeader { header: Some(block.header), commit: Some(block.commit) });
     }

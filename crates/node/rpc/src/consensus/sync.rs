@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use base_grpc::RpcError;
 use mkvs_tree::Proof;
-use mkvs_tree::sync::{GetPrefixesRequest, GetRequest, IterateRequest, ProofResponse, ReadSyncer as _, Server, TreeId};
+use mkvs_tree::sync::{GetPrefixesRequest, GetRequest, IterateRequest, ProofResponse, ReadSyncer, TreeId};
 
 use crate::backend::Backend;
 
@@ -17,7 +17,7 @@ const NODE_DB: &str = "storage/mkvs/db";
 fn prove(
     backend: &Backend,
     tree: &TreeId,
-    prove: impl FnOnce(&Server<'_>) -> Result<Proof, String>,
+    prove: impl FnOnce(&dyn ReadSyncer) -> Result<Proof, String>,
 ) -> Result<ProofResponse, RpcError> {
     let missing = || RpcError::service(NODE_DB, 8, "mkvs: root not found");
     let height = i64::try_from(tree.root.version).ok().filter(|height| *height > 0).ok_or_else(missing)?;
@@ -25,8 +25,8 @@ fn prove(
     if state.root != tree.root {
         return Err(missing());
     }
-    let server = Server::new(state.tree(), state.root, MAX_PROOF_BYTES);
-    Ok(ProofResponse { proof: prove(&server).map_err(RpcError::unknown)? })
+    let prover = state.prover(MAX_PROOF_BYTES);
+    Ok(ProofResponse { proof: prove(prover.as_ref()).map_err(RpcError::unknown)? })
 }
 
 pub(crate) fn get(backend: &Arc<Backend>, request: GetRequest) -> Result<ProofResponse, RpcError> {

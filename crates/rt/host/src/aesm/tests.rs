@@ -4,6 +4,8 @@ use std::sync::Arc;
 
 use tokio::net::UnixListener;
 
+use proptest::{prelude::*, strategy::ValueTree as _, test_runner::TestRunner};
+
 use super::*;
 
 /// A daemon that answers with what a function says.
@@ -125,4 +127,53 @@ async fn broken_daemons_are_reported() {
     }
     let silent = raw_daemon(|_| vec![9, 0, 0, 0, 1]);
     assert!(matches!(Client::new(&silent.path).ecdsa_key().await, Err(Error::Unreachable { .. })));
+}
+
+/// Answers of any kind, well-formed and not: every call ends with a result, and never with more than was announced.
+#[tokio::test]
+async fn arbitrary_answers_never_panic() {
+    let mut runner = TestRunner::deterministic();
+    let bytes = prop::collection::vec(any::<u8>(), 0..300);
+    let optional = prop::option::of(prop::collection::vec(any::<u8>(), 0..600));
+    let (mut malformed, mut calls) = (0, 0);
+    for _ in 0..60 {
+        let mut draw = || bytes.new_tree(&mut runner).expect("a value").current();
+        let junk = draw();
+        let mut keys = draw();
+        keys.resize(keys.len() % 4 * KEY_BYTES, 3);
+        let data = optional.new_tree(&mut runner).expect("a value").current();
+        let code = u32::from(junk.len() % 5 == 0);
+        let whole = Response {
+            init_quote: Some(proto::InitQuoteResponse { error_code: code, target_info: data.clone(), gid: None }),
+            get_quote: Some(proto::GetQuoteResponse { error_code: code, quote: data.clone(), qe_report: None }),
+            init_quote_ex: Some(proto::InitQuoteExResponse { error_code: code, ..Default::default() }),
+            get_quote_size_ex: Some(proto::GetQuoteSizeExResponse { error_code: code, quote_size: Some(u32::MAX) }),
+            get_quote_ex: Some(proto::GetQuoteExResponse { error_code: code, quote: data, qe_report_info: None }),
+            key_count: Some(proto::GetSupportedAttKeyIdNumResponse {
+                error_code: code,
+                att_key_id_num: Some(u32::MAX),
+            }),
+            keys: Some(proto::GetSupportedAttKeyIdsResponse { error_code: code, att_key_ids: Some(keys) }),
+        };
+        for body in [junk, whole.encode_to_vec()] {
+            let daemon = raw_daemon(move |_| {
+                let mut out = u32::try_from(body.len()).expect("short").to_le_bytes().to_vec();
+                out.extend_from_slice(&body);
+                out
+            });
+            let client = Client::new(&daemon.path);
+            let key = Key(vec![0; KEY_BYTES]);
+            let outcomes = [
+                client.ecdsa_key().await.err(),
+                client.target_info(&key).await.err(),
+                client.quote(&key, b"report").await.err(),
+                client.init_epid_quote().await.err(),
+                client.epid_quote(b"report", true, &[5; 16], b"nonce", &[]).await.err(),
+            ];
+            calls += outcomes.len();
+            malformed += outcomes.iter().flatten().filter(|e| **e == Error::Malformed).count();
+        }
+    }
+    println!("{calls} calls, {malformed} malformed answers");
+    assert!(malformed > 60);
 }

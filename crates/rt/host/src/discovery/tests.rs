@@ -247,3 +247,18 @@ fn bundles_are_ordered_given_and_retired() {
     assert_eq!(gone, [given[0].manifest_hash]);
     assert_eq!(store.list().expect("lists").bundles.len(), 2);
 }
+
+proptest::proptest! {
+    #[test]
+    fn arbitrary_answers_of_registries_are_addresses_or_refused(
+        bytes in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..300),
+        text in "( |\n|\t)*https?://[!-~]{0,40}( |\n)*",
+    ) {
+        if let Ok(address) = bundle_address(&bytes) {
+            proptest::prop_assert!(address.starts_with("http") && !address.contains(char::is_whitespace));
+        }
+        proptest::prop_assert_eq!(bundle_address(text.as_bytes()), Ok(text.trim().to_owned()));
+        let two = format!("{} {}", text, text);
+        proptest::prop_assert!(bundle_address(two.as_bytes()).is_err());
+    }
+}

@@ -224,3 +224,99 @@ async fn errors_name_the_step() {
     let error = outcome.expect_err("no collateral").to_string();
     assert!(error.contains("failed to fetch any valid TCB bundles") || error.contains("PCK"), "{error}");
 }
+
+/// A chain of one block with an empty state, and a node.
+struct OneBlock;
+
+impl crate::HostHandler for OneBlock {
+    fn handle(&self, request: Body) -> BoxFuture<'_, Result<Body, wire_runtime::Error>> {
+        use wire_consensus::{meta, transaction::Transaction};
+        use wire_runtime::{host, runtime::LightBlock};
+        let answer = match request {
+            Body::HostFetchConsensusBlockRequest(_) => {
+                let block = LightBlock { height: 42, meta: None };
+                Ok(Body::HostFetchConsensusBlockResponse(host::FetchConsensusBlockResponse { block }))
+            }
+            Body::HostFetchBlockMetadataTxRequest(_) => {
+                let key = base_crypto::ed25519::SecretKey::from_seed(&[1; 32]);
+                let context = base_crypto::context::ChainContext::from_hash(&[7; 32]);
+                let meta = meta::BlockMetadata { state_root: base_prims::Hash::EMPTY, events_root: None };
+                let tx = Transaction::new(0, None, meta::METHOD_META, &meta).sign(&key, &context).expect("signs");
+                Ok(Body::HostFetchBlockMetadataTxResponse(Box::new(host::ProvenTransaction {
+                    signed_tx: Some(tx),
+                    ..Default::default()
+                })))
+            }
+            Body::HostIdentityRequest(_) => {
+                Ok(Body::HostIdentityResponse(host::IdentityResponse { node_id: PublicKey::new([3; 32]) }))
+            }
+            _ => Err(wire_runtime::Error::method_not_supported()),
+        };
+        Box::pin(async { answer })
+    }
+}
+
+/// A component that knows its policy.
+struct Knows;
+
+impl rt_guest::Component for Knows {
+    fn quote_policy(&self) -> Result<rt_tee::Policy, rt_guest::Error> {
+        Ok(rt_tee::Policy { pcs: Some(rt_tee::pcs::QuotePolicy::builtin()), ..Default::default() })
+    }
+
+    fn query(&self, _: &str, _: &[u8]) -> Result<Vec<u8>, rt_guest::Error> {
+        Ok(Vec::new())
+    }
+
+    fn notify(&self, _: &wire_runtime::runtime::NotifyRequest) -> Result<(), rt_guest::Error> {
+        Ok(())
+    }
+}
+
+/// A mock enclave of ours, attested by the mock host with the collateral that Intel published, from a local stand-in at the
+/// time at which it was valid: every step of a network that runs mock enclaves.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_mock_enclave_is_attested_end_to_end() {
+    let Some((server, asked)) = service(false).await else { return };
+    let dir = tempfile::tempdir().expect("a folder");
+    let config = config(dir.path(), false);
+    let spec = sgx(true, None).spec(&config, Path::new("/s"), Path::new("/")).expect("a process");
+    let claimed = spec.env.get(ENV_MOCK_MRENCLAVE).and_then(|text| text.to_str()).expect("a measurement");
+    let mut mr_enclave = [0; 32];
+    hex::decode_to_slice(claimed, &mut mr_enclave).expect("a measurement");
+    let mr_enclave = rt_tee::MrEnclave::new(mr_enclave);
+    let identity = rt_tee::EnclaveIdentity { mr_enclave, mr_signer: rt_tee::TEST_MR_SIGNER };
+
+    let (ours, theirs) = std::os::unix::net::UnixStream::pair().expect("a pair");
+    let runtime = std::thread::spawn(move || {
+        let tee = rt_guest::tee::Tee::MockSgx(identity);
+        let config = rt_guest::Config { tee, version: Version::new(1, 0, 0), ..Default::default() };
+        let writer = theirs.try_clone().expect("a socket");
+        let services =
+            |_: &rt_guest::Env| Ok(rt_guest::Services { component: Some(Box::new(Knows)), ..Default::default() });
+        rt_guest::serve(Box::new(theirs), Box::new(writer), config, Box::new(services))
+    });
+    ours.set_nonblocking(true).expect("set");
+    let (reader, writer) = UnixStream::from_std(ours).expect("a stream").into_split();
+    let connection = Connection::new(reader, writer, Namespace::default(), Arc::new(OneBlock));
+    connection.init(&HostInfo::default(), BTreeMap::new()).await.expect("handshake");
+    let options = rt_tee::VerifyOptions::mock();
+    let clock: crate::pcs::Clock = Arc::new(|| SGX_NOW.into());
+    let quotes = crate::pcs::QuoteService::new(&server.url, Arc::new(Memory::default()), clock, options.clone());
+    let attester = Attester { quotes, policies: Arc::new(NoPolicies), endorser: None };
+    let capability = attester.attest(&QuoteSource::Mock, &config, &connection).await.expect("attests");
+
+    assert_eq!(asked.load(std::sync::atomic::Ordering::SeqCst), 4, "collateral came from the stand-in");
+    let attestation: SgxAttestation =
+        cbor::from_slice(capability.attestation.as_ref().expect("there")).expect("decodes");
+    let bundle = attestation.quote.pcs.expect("a DCAP quote");
+    let verified = bundle.verify(None, SGX_NOW.into(), &options).expect("verifies where mocks are allowed");
+    assert_eq!(verified.identity, identity);
+    let hash = rt_tee::hash_rak(&capability.rak);
+    assert_eq!(verified.report_data[..32], hash[..], "the report binds the key");
+    // A production network takes nothing of it.
+    bundle.verify(None, SGX_NOW.into(), &rt_tee::VerifyOptions::default()).expect_err("nobody signed it");
+    connection.shut_down().await;
+    drop(connection);
+    runtime.join().expect("no panic");
+}

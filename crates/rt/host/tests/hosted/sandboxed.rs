@@ -10,6 +10,7 @@ use std::{
 use rt_host::{
     HostEvent, HostInfo, Provisioner, RuntimeHost,
     limits::{Enforcement, ResourceLimits, enforcement},
+    logs::ComponentLog,
     sandbox::{DEFAULT_BINARY, Sandbox, probe},
 };
 
@@ -24,6 +25,10 @@ crate::tests![
     a_memory_hog_is_contained,
     a_fork_bomb_is_contained,
     broken_sandboxes_are_reported,
+    what_a_failing_sandbox_prints_is_logged,
+    enclaves_without_hardware_fail_alone,
+    a_read_only_folder_for_temporary_files_is_named,
+    one_mebibyte_for_temporary_files_is_enough,
     starts_quickly,
 ];
 
@@ -173,6 +178,8 @@ async fn broken_sandboxes_are_reported() -> Option<String> {
             "process terminated with exit code 1",
         ),
         (Some("sleep 1000"), "i/o timeout"),
+        // One that is too old for an argument.
+        (Some("echo 'bwrap: Unknown option --args' >&2; exit 1"), "process terminated with exit code 1"),
         (None, "sandbox binary not found"),
     ];
     for (script, expected) in cases {
@@ -192,6 +199,149 @@ async fn broken_sandboxes_are_reported() -> Option<String> {
         stop(&*host).await;
     }
     None
+}
+
+/// A program that prints a line and ends.
+fn prints(dir: &Path, line: &str, to: &str) -> std::path::PathBuf {
+    use std::os::unix::fs::PermissionsExt as _;
+    let path = dir.join("printing");
+    std::fs::write(&path, format!("#!/bin/sh\necho '{line}' {to}\nexit 1\n")).expect("written");
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o700)).expect("executable");
+    path
+}
+
+/// Waits for failed starts; gives the errors.
+async fn failures(host: &dyn RuntimeHost, count: usize) -> Vec<String> {
+    let mut events = host.events();
+    host.start().await.expect("starts");
+    let mut errors = Vec::new();
+    while errors.len() < count {
+        if let HostEvent::FailedToStart { error } =
+            until(&mut events, |event| matches!(event, HostEvent::FailedToStart { .. })).await
+        {
+            errors.push(error);
+        }
+    }
+    errors
+}
+
+async fn what_a_failing_sandbox_prints_is_logged() -> Option<String> {
+    for (line, to) in [
+        ("bwrap: Failed to mount tmpfs: Permission denied", ">&2"),
+        ("Enclave panicked: SgxEnclaveRun { function: EResume, exception_vector: 6 }", ""),
+    ] {
+        let dir = tempfile::tempdir().expect("a folder");
+        let provisioner = Sandbox::new(prints(dir.path(), line, to), HostInfo::default()).with_timings(timings());
+        let mut config = config(&[]);
+        let path = ComponentLog::path_in(dir.path(), &config.runtime_id, &config.component_id);
+        config.log = Some(Arc::new(ComponentLog::create(path.clone(), 1 << 20).expect("a log")));
+        let id = config.runtime_id.to_string();
+        let host = provisioner.provision(config).expect("provisions");
+        let errors = failures(&*host, 3).await;
+        assert!(host.status().attempts >= 3 && errors.len() == 3, "it is tried again and again");
+        stop(&*host).await;
+        let text = std::fs::read_to_string(&path).expect("readable");
+        let logged = text.lines().filter(|logged| logged.contains(line)).collect::<Vec<_>>();
+        assert!(logged.len() >= 3, "one line for each attempt: {text}");
+        for field in [
+            r#""level":"warn""#,
+            r#""module":"runtime""#,
+            r#""runtime_name":"test""#,
+            r#""component":"ronl""#,
+            r#""provisioner":"sandbox""#,
+            id.as_str(),
+        ] {
+            assert!(logged.iter().all(|line| line.contains(field)), "{field}: {logged:?}");
+        }
+    }
+    None
+}
+
+/// An enclave on a machine without SGX: the loader is there, the device is not.
+async fn enclaves_without_hardware_fail_alone() -> Option<String> {
+    use rt_host::{
+        attest::{Attester, NoPolicies},
+        pcs::{QuoteService, system_clock},
+        sgx::Sgx,
+    };
+    let options = rt_tee::VerifyOptions::default();
+    let cache = Arc::new(base_kv::Memory::default());
+    let quotes = QuoteService::new("http://127.0.0.1:9", cache, system_clock(), options);
+    let attester = Attester { quotes, policies: Arc::new(NoPolicies), endorser: None };
+    let isolation = rt_host::sandbox::Isolation::Sandbox(DEFAULT_BINARY.into());
+    let mut sgx = Sgx::new(Some("/bin/true".into()), isolation, false, attester, HostInfo::default());
+    sgx.devices = vec!["/nowhere/sgx_enclave".into()];
+    sgx.timings = timings();
+    let mut with_enclave = config(&[]);
+    let image = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../../../vectors/bundles/runtime.sgxs"));
+    let wrap = rt_bundle::Wrap {
+        runtime_id: with_enclave.runtime_id,
+        name: "test".into(),
+        version: None,
+        binary: rt_bundle::Binary::detect(image).expect("an enclave"),
+    };
+    with_enclave.bundle = Arc::new(wrap.to_exploded().expect("signed"));
+    with_enclave.component = with_enclave.bundle.manifest.component(&with_enclave.component_id).expect("there");
+    let enclave = sgx.provision(with_enclave).expect("provisions");
+    let errors = failures(&*enclave, 2).await;
+    assert!(errors.iter().all(|error| error.contains("no SGX device was found on this system")), "{errors:?}");
+    // Another runtime of the same node runs meanwhile.
+    let plain = Sandbox::unconfined(HostInfo::default()).with_timings(timings());
+    let plain = plain.provision(config(&[])).expect("provisions");
+    plain.start().await.expect("starts");
+    assert_eq!(ask(&*plain, "echo x").await.as_deref(), Ok("ok x"));
+    stop(&*enclave).await;
+    stop(&*plain).await;
+    None
+}
+
+/// Runs a test of this program with another folder for temporary files; `None` if it passed.
+async fn with_temporary_folder(arguments: &[&str], inner: &str) -> Option<String> {
+    if let Err(e) = probe(Path::new(DEFAULT_BINARY)).await {
+        return Some(e.to_string());
+    }
+    let program = std::env::current_exe().expect("a path");
+    let outcome = tokio::process::Command::new(DEFAULT_BINARY)
+        .args(["--dev-bind", "/", "/"])
+        .args(arguments)
+        .args(["--setenv", "TMPDIR", "/tmp", "--setenv", crate::INNER, inner, "--"])
+        .arg(program)
+        .output()
+        .await
+        .expect("starts");
+    let said = String::from_utf8_lossy(&outcome.stdout);
+    assert!(outcome.status.success(), "{said}{}", String::from_utf8_lossy(&outcome.stderr));
+    assert!(said.contains("inner test passed"), "{said}");
+    None
+}
+
+async fn a_read_only_folder_for_temporary_files_is_named() -> Option<String> {
+    with_temporary_folder(&["--tmpfs", "/tmp", "--remount-ro", "/tmp"], "read-only").await
+}
+
+async fn one_mebibyte_for_temporary_files_is_enough() -> Option<String> {
+    with_temporary_folder(&["--size", "1048576", "--tmpfs", "/tmp"], "small").await
+}
+
+/// What those tests do inside.
+pub(crate) async fn inner(what: &str) {
+    let provisioner = Sandbox::new(DEFAULT_BINARY, HostInfo::default()).with_timings(timings());
+    let host = provisioner.provision(config(&[])).expect("provisions");
+    if what == "read-only" {
+        let errors = failures(&*host, 2).await;
+        for error in errors {
+            let text = error.to_lowercase();
+            assert!(text.contains("failed to create temporary directory: mkdir /tmp/oasis-runtime"), "{error}");
+            assert!(text.contains("read-only file system"), "{error}");
+        }
+    } else {
+        std::fs::write("/tmp/full", vec![1; 2 << 20]).expect_err("no room for two");
+        std::fs::remove_file("/tmp/full").expect("removed");
+        host.start().await.expect("starts");
+        assert_eq!(allowed(&*host, "echo hi").await, "hi");
+    }
+    stop(&*host).await;
+    println!("inner test passed");
 }
 
 async fn starts_quickly() -> Option<String> {

@@ -25,9 +25,11 @@ fn frames() -> &'static [Vec<u8>] {
     })
 }
 
-/// Whatever decodes has one encoding, which decodes to itself.
+/// Whatever decodes has one encoding, which decodes to itself. `null` for a message is none, and keeps only its name.
 fn settles(frame: &[u8]) {
-    if let Ok(message) = frame::decode(frame) {
+    if let Ok(message) = frame::decode(frame)
+        && !matches!(&message.body, crate::Body::Unknown(name) if crate::Body::names().contains(&name.as_str()))
+    {
         let bytes = cbor::to_vec(&message);
         let again = frame::decode(&bytes).unwrap();
         assert_eq!(cbor::to_vec(&again), bytes);
