@@ -3,5 +3,5 @@
 set -eu
 cd "$(dirname "$0")/.."
 
-cargo build --quiet --release --package oasis-node --package oasis-devnet
+cargo build --quiet --release --package oasis-node --package oasis-devnet --package simple-keyvalue
 exec "${CARGO_TARGET_DIR:-target}/release/oasis-devnet" "$@"

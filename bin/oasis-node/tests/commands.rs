@@ -73,7 +73,7 @@ fn accounts(dir: &Path, socket: &str, network: &Network) {
     run(dir, true, &[&["consensus", "submit_tx", "-a", socket], &file[..]].concat());
     assert_eq!(query("nonce").trim(), "1");
     // The same again is refused.
-    has(&run(dir, false, &[&["consensus", "submit_tx", "-a", socket], &file[..]].concat()), &["nonce"]);
+    has(&run(dir, false, &[&["consensus", "submit_tx", "-a", socket], &file[..]].concat()), &["duplicate transaction"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -24,6 +24,7 @@ const POLL: Duration = Duration::from_millis(20);
 pub struct Running {
     binary: PathBuf,
     nodes: Vec<(Node, Option<Child>)>,
+    arguments: Vec<String>,
 }
 
 impl Running {
@@ -36,7 +37,14 @@ impl Running {
             return Err(DevnetError::NoBinary { path: binary.to_owned() });
         }
         let nodes = nodes.into_iter().map(|node| (node, None)).collect();
-        Ok(Self { binary: binary.to_owned(), nodes })
+        Ok(Self { binary: binary.to_owned(), nodes, arguments: Vec::new() })
+    }
+
+    /// Gives every node these arguments besides.
+    #[must_use]
+    pub fn with_arguments(mut self, arguments: &[&str]) -> Self {
+        self.arguments = arguments.iter().map(|argument| (*argument).to_owned()).collect();
+        self
     }
 
     /// Starts every node that does not run.
@@ -65,6 +73,7 @@ impl Running {
             .arg("--config")
             .arg(node.config())
             .arg("--debug.dont_blame_oasis")
+            .args(&self.arguments)
             .current_dir(&node.dir)
             .stdin(Stdio::null())
             .stdout(file)

@@ -522,8 +522,10 @@ impl Hosted {
     fn refresh(&self) {
         let (active, unproven) = {
             let state = self.state.lock();
-            let placed = state.active.and_then(|version| state.placed.get(&(ComponentId::Ronl, version)));
-            (state.active, placed.is_some_and(|placed| placed.unproven))
+            // Before the first version is active, the one that becomes active next stands for it.
+            let active = state.active.or(state.next);
+            let placed = active.and_then(|version| state.placed.get(&(ComponentId::Ronl, version)));
+            (active, placed.is_some_and(|placed| placed.unproven))
         };
         let host = active.and_then(|version| running(&self.host, version));
         let reported = host.as_ref().and_then(|host| host.info()).map(|info| info.runtime_version);
