@@ -27,6 +27,14 @@ need() {
         stop "installing $packages failed" "apt-get update && apt-get install -y $packages"
 }
 
+# The same for a program that only some tests use: without it they say what they skip.
+want() {
+    if command -v "$1" >/dev/null 2>&1 || [ "$(id -u)" -ne 0 ] || ! command -v apt-get >/dev/null 2>&1; then
+        return 0
+    fi
+    (need "$@") || printf 'preflight: going on without %s: %s\n' "$1" "$3"
+}
+
 # Is version $1 at least $2? Both are MAJOR.MINOR, with anything behind.
 at_least() {
     got_major=${1%%.*} got_rest=${1#*.}
@@ -48,3 +56,4 @@ at_least "$found" "$wanted" || stop "rustc $found is too old, $wanted is needed"
 
 need cc "gcc libc6-dev" "Rust links with it, and one dependency compiles C"
 need git git "the checks ask it which files belong to the project"
+want bwrap bubblewrap "ParaTimes run in its sandbox"

@@ -122,6 +122,10 @@ fn tests(root: &Path) -> Result<Counts> {
     if log.exists() {
         fs::remove_dir_all(&log).with_context(|| log.display().to_string())?;
     }
+    // Tests start programs of other packages too, which `cargo test` alone does not build.
+    if !cargo_passes(root, &["build", "--workspace", "--bins", "--tests"], &[])? {
+        return Ok(Counts::check(false));
+    }
     let mut counts = cargo_test(root, &log)?;
     let unread = unread_vectors(root, &log)?;
     for problem in &unread {
@@ -150,9 +154,14 @@ fn cargo_test(root: &Path, log: &Path) -> Result<Counts> {
         readers.push(forward(err, lines, true));
     }
     let mut counts = Counts::default();
-    for line in received {
+    let mut failures = Failures::default();
+    for (line, is_err) in received {
         counts.add(count_line(&line));
+        if !is_err {
+            failures.read(&line);
+        }
     }
+    failures.tell();
     for reader in readers {
         if reader.join().is_err() {
             bail!("reading the output of cargo test failed");
@@ -175,15 +184,59 @@ fn settle(mut counts: Counts, success: bool) -> Counts {
     counts
 }
 
+/// Most lines of failed tests that are told again.
+const MAX_FAILURE_LINES: usize = 400;
+
+/// What failed tests printed: thousands of lines of others follow it, so it is told again at the end.
+#[derive(Debug, Default)]
+struct Failures {
+    within: bool,
+    lines: Vec<String>,
+}
+
+impl Failures {
+    /// A test program prints `failures:`, the output of each failed test, and `failures:` again before their names.
+    fn read(&mut self, line: &str) {
+        let line = line.trim_end();
+        if line == "failures:" {
+            self.within = !self.within;
+        } else if line.starts_with("test result: ") {
+            self.within = false;
+        } else if self.within && !line.is_empty() && !is_frame(line) && self.lines.len() < MAX_FAILURE_LINES {
+            self.lines.push(line.to_owned());
+        }
+    }
+
+    fn tell(&self) {
+        if !self.lines.is_empty() {
+            println!("what failed tests printed, without backtraces:");
+        }
+        for line in &self.lines {
+            println!("  {line}");
+        }
+    }
+}
+
+/// Is it a line of a backtrace: `  12: function` or `      at path:1:2`?
+fn is_frame(line: &str) -> bool {
+    let text = line.trim_start();
+    let number = text.split_once(": ").is_some_and(|(before, _)| before.bytes().all(|byte| byte.is_ascii_digit()));
+    line.len() != text.len() && (number || text.starts_with("at "))
+}
+
 /// Passes lines on to our own stream and to the counter.
-fn forward(from: impl Read + Send + 'static, to: mpsc::Sender<String>, is_err: bool) -> std::thread::JoinHandle<()> {
+fn forward(
+    from: impl Read + Send + 'static,
+    to: mpsc::Sender<(String, bool)>,
+    is_err: bool,
+) -> std::thread::JoinHandle<()> {
     std::thread::spawn(move || {
         let mut reader = BufReader::new(from);
         let mut line = Vec::new();
         while reader.read_until(b'\n', &mut line).is_ok_and(|n| n > 0) {
             // If our own output is gone there is nobody left to tell; the counts still matter for the exit code.
             let _ = if is_err { std::io::stderr().write_all(&line) } else { std::io::stdout().write_all(&line) };
-            if to.send(String::from_utf8_lossy(&line).into_owned()).is_err() {
+            if to.send((String::from_utf8_lossy(&line).into_owned(), is_err)).is_err() {
                 return;
             }
             line.clear();
@@ -252,6 +305,19 @@ mod tests {
         check("skipped: 12 files of the reference are absent", 0, 0, 12);
         check("test foo::skipped ... ok", 0, 0, 0);
         check("skipped: some", 0, 0, 0);
+    }
+
+    #[test]
+    fn tells_again_what_failed_tests_printed() {
+        let mut failures = Failures::default();
+        let printed = "running 2 tests\ntest a ... FAILED\n\nsuccesses:\n\n---- b stdout ----\nfine\n\nfailures:\n\n\
+                       ---- a stdout ----\nthread 'a' panicked at a.rs:1:2:\nnot 3\n   0: begin\n             at ./a.rs:1:2\n\
+                       \nfailures:\n    a\n\ntest result: FAILED. 1 passed; 1 failed\n";
+        for line in printed.lines() {
+            failures.read(line);
+        }
+        assert_eq!(failures.lines, ["---- a stdout ----", "thread 'a' panicked at a.rs:1:2:", "not 3"]);
+        assert!(!failures.within);
     }
 
     #[test]

@@ -10,7 +10,8 @@ use base_prims::{Address, Namespace, Quantity};
 use futures_util::StreamExt as _;
 use wire_consensus::roothash::{Event as RoothashEvent, METHOD_SUBMIT_MSG, SubmitMsg};
 use wire_consensus::staking::{Allow, Escrow, METHOD_ALLOW, ReclaimEscrow, Transfer, Withdraw};
-use wire_runtime::client::{Event, RoundRequest, SubmitTxMetaResponse, TxRequest};
+use wire_runtime::client::{RoundRequest, SubmitTxMetaResponse, TxRequest};
+use wire_runtime::transaction::Tag;
 
 use crate::Job;
 use crate::base::address;
@@ -240,7 +241,7 @@ impl KeyValue {
     /// The round's events are those of one operation.
     async fn check_events(&self, round: u64, operation: &str, key: &str) -> Result<(), WorkloadError> {
         let request = RoundRequest { runtime_id: self.runtime, round };
-        let events: Vec<Event> = self.node().ask(SERVICE, "GetEvents", request).await?;
+        let events: Vec<Tag> = self.node().ask(SERVICE, "GetEvents", request).await?;
         check_events(&events, operation, key)
     }
 
@@ -352,7 +353,7 @@ impl KeyValue {
     }
 }
 
-fn check_events(events: &[Event], operation: &str, key: &str) -> Result<(), WorkloadError> {
+fn check_events(events: &[Tag], operation: &str, key: &str) -> Result<(), WorkloadError> {
     let expected = if operation == "insert" { 3 } else { 2 };
     if events.len() != expected {
         return violated(format!("unexpected number of events (expected: {expected} got: {})", events.len()));
@@ -375,9 +376,9 @@ fn check_events(events: &[Event], operation: &str, key: &str) -> Result<(), Work
 mod tests {
     use super::*;
 
-    fn event(key: &str, value: &str) -> Event {
+    fn event(key: &str, value: &str) -> Tag {
         let bytes = |text: &str| Bytes(text.as_bytes().to_vec());
-        Event { key: bytes(key), value: bytes(value), ..Event::default() }
+        Tag { key: bytes(key), value: bytes(value), ..Tag::default() }
     }
 
     #[test]

@@ -17,7 +17,8 @@ use rt_host::services::{Consensus, RuntimeState, SyncRequest};
 use wire_consensus::errors::{ErrorCode, roothash, runtime_client as codes};
 use wire_consensus::roothash::{AnnotatedBlock, Block};
 use wire_runtime::bundle::ComponentId;
-use wire_runtime::client::{Event, PlainEvent, SubmitTxMetaResponse, TransactionWithResults};
+use wire_runtime::client::{PlainEvent, SubmitTxMetaResponse, TransactionWithResults};
+use wire_runtime::transaction::Tag;
 
 use crate::results::{Results, Waiting};
 use crate::trees::{Trees, TreesError};
@@ -169,9 +170,8 @@ impl Client {
     }
 
     /// Events of a round.
-    pub(crate) async fn events(&self, round: u64) -> Result<Vec<Event>, RpcError> {
-        let tags = self.io_tree(round, |tree| artifacts::tags(tree)).await?;
-        Ok(tags.into_iter().map(|tag| Event { key: tag.key, value: tag.value, tx_hash: tag.tx_hash }).collect())
+    pub(crate) async fn events(&self, round: u64) -> Result<Vec<Tag>, RpcError> {
+        self.io_tree(round, |tree| artifacts::tags(tree)).await
     }
 
     /// Where the chain stood at a round, as queries need it.

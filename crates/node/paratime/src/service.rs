@@ -8,13 +8,16 @@ use base_prims::Namespace;
 use futures_util::stream;
 use mkvs_db::checkpoint::{ChunkMetadata, Metadata};
 use mkvs_tree::sync::{GetPrefixesRequest, GetRequest, IterateRequest, ProofResponse};
+use node_rpc::nil;
 use rt_host::services::SyncRequest;
+use rt_storage::Synced;
 use wire_consensus::errors::{runtime_client, worker_storage};
 use wire_consensus::roothash::{AnnotatedBlock, Block};
 use wire_runtime::client::{
-    Event, GetCheckpointsRequest, GetDiffRequest, LastSynced, LastSyncedRequest, PauseRequest, QueryRequest,
-    QueryResponse, RoundRequest, SubmitTxMetaResponse, SyncChunk, TransactionWithResults, TxRequest,
+    GetCheckpointsRequest, GetDiffRequest, LastSynced, LastSyncedRequest, PauseRequest, QueryRequest, QueryResponse,
+    RoundRequest, SubmitTxMetaResponse, SyncChunk, TransactionWithResults, TxRequest,
 };
+use wire_runtime::transaction::Tag;
 
 use crate::ParaTimes;
 use crate::client::{Client, coded, history_error};
@@ -31,11 +34,6 @@ const CHUNK_PART_BYTES: usize = 256 << 10;
 /// As the registry of runtimes says it.
 fn not_found(id: &Namespace) -> RpcError {
     RpcError::unknown(format!("runtime/registry: runtime {id} not found"))
-}
-
-/// A list as the reference writes it where an empty one is nil.
-fn nil<T>(list: Vec<T>) -> Option<Vec<T>> {
-    (!list.is_empty()).then_some(list)
 }
 
 impl ParaTimes {
@@ -55,40 +53,33 @@ impl ParaTimes {
     }
 }
 
-/// Adds both services.
+/// Adds the services.
 pub(crate) fn router(node: &Arc<ParaTimes>) -> Router {
     let mut router = Router::new();
     submitting(&mut router, node);
     reading(&mut router, node);
-    state(&mut router, node);
+    proofs(&mut router, CLIENT, "StateSync", node);
     storage_worker(&mut router, node);
     storage(&mut router, node);
     router
 }
 
-/// One method: `method!(router, service, node, "Name", |node, argument: Type| -> Answer { future })`.
+/// One method: `method!(router, service, node, "Name", |node, argument: Type| -> Answer { … })`; without `-> Answer` it
+/// answers with nothing.
 macro_rules! method {
-    ($router:expr, $service:expr, $node:expr, $name:literal, |$n:ident, $a:ident : $arg:ty| -> $out:ty $body:block) => {{
+    ($router:expr, $service:expr, $node:expr, $name:expr, |$n:ident, $a:ident : $arg:ty| -> $out:ty $body:block) => {
+        method!(@add $router, $service, $node, $name, $n, $a: $arg, $out, $body, Cbor)
+    };
+    ($router:expr, $service:expr, $node:expr, $name:expr, |$n:ident, $a:ident : $arg:ty| $body:block) => {
+        method!(@add $router, $service, $node, $name, $n, $a: $arg, (), $body, std::convert::identity)
+    };
+    (@add $router:expr, $service:expr, $node:expr, $name:expr, $n:ident, $a:ident : $arg:ty, $out:ty, $body:block, $as:path) => {{
         let node = Arc::clone($node);
         $router.unary($service, $name, move |Cbor($a): Cbor<$arg>| {
             let $n = Arc::clone(&node);
             async move {
                 let answer: Result<$out, RpcError> = async move { $body }.await;
-                answer.map(Cbor)
-            }
-        });
-    }};
-}
-
-/// A method without answer.
-macro_rules! command {
-    ($router:expr, $service:expr, $node:expr, $name:literal, |$n:ident, $a:ident : $arg:ty| $body:block) => {{
-        let node = Arc::clone($node);
-        $router.unary($service, $name, move |Cbor($a): Cbor<$arg>| {
-            let $n = Arc::clone(&node);
-            async move {
-                let answer: Result<(), RpcError> = async move { $body }.await;
-                answer
+                answer.map($as)
             }
         });
     }};
@@ -101,10 +92,10 @@ fn submitting(router: &mut Router, node: &Arc<ParaTimes>) {
     method!(router, CLIENT, node, "SubmitTxMeta", |node, q: TxRequest| -> SubmitTxMetaResponse {
         node.hosted(&q.runtime_id)?.submit_meta(q.data.0).await
     });
-    command!(router, CLIENT, node, "SubmitTxNoWait", |node, q: TxRequest| {
+    method!(router, CLIENT, node, "SubmitTxNoWait", |node, q: TxRequest| {
         node.hosted(&q.runtime_id)?.submit_no_wait(q.data.0).await
     });
-    command!(router, CLIENT, node, "CheckTx", |node, q: TxRequest| {
+    method!(router, CLIENT, node, "CheckTx", |node, q: TxRequest| {
         node.hosted(&q.runtime_id)?.check(q.data.0).await
     });
     method!(router, CLIENT, node, "Query", |node, q: QueryRequest| -> QueryResponse {
@@ -145,7 +136,7 @@ fn reading(router: &mut Router, node: &Arc<ParaTimes>) {
         let client = client.ok_or_else(|| coded(&runtime_client::NOT_FOUND))?;
         Ok(nil(client.unconfirmed()))
     });
-    method!(router, CLIENT, node, "GetEvents", |node, q: RoundRequest| -> Vec<Event> {
+    method!(router, CLIENT, node, "GetEvents", |node, q: RoundRequest| -> Vec<Tag> {
         node.reader(&q.runtime_id)?.events(q.round).await
     });
     let watched = Arc::clone(node);
@@ -175,29 +166,22 @@ fn watch_blocks(node: &ParaTimes, id: &Namespace) -> Result<BoxStream<Cbor<Annot
     Ok(Box::pin(blocks))
 }
 
-fn state(router: &mut Router, node: &Arc<ParaTimes>) {
-    method!(router, CLIENT, node, "StateSyncGet", |node, q: GetRequest| -> ProofResponse {
+/// Proofs about the state of runtimes, which two services give under names of their own.
+fn proofs(router: &mut Router, service: &str, prefix: &str, node: &Arc<ParaTimes>) {
+    method!(router, service, node, &format!("{prefix}Get"), |node, q: GetRequest| -> ProofResponse {
         node.reader(&q.tree.root.namespace)?.prove(SyncRequest::Get(q)).await
     });
-    method!(router, CLIENT, node, "StateSyncGetPrefixes", |node, q: GetPrefixesRequest| -> ProofResponse {
+    method!(router, service, node, &format!("{prefix}GetPrefixes"), |node, q: GetPrefixesRequest| -> ProofResponse {
         node.reader(&q.tree.root.namespace)?.prove(SyncRequest::GetPrefixes(q)).await
     });
-    method!(router, CLIENT, node, "StateSyncIterate", |node, q: IterateRequest| -> ProofResponse {
+    method!(router, service, node, &format!("{prefix}Iterate"), |node, q: IterateRequest| -> ProofResponse {
         node.reader(&q.tree.root.namespace)?.prove(SyncRequest::Iterate(q)).await
     });
 }
 
 /// The state of runtimes, as `Storage` serves it.
 fn storage(router: &mut Router, node: &Arc<ParaTimes>) {
-    method!(router, STORAGE, node, "SyncGet", |node, q: GetRequest| -> ProofResponse {
-        node.reader(&q.tree.root.namespace)?.prove(SyncRequest::Get(q)).await
-    });
-    method!(router, STORAGE, node, "SyncGetPrefixes", |node, q: GetPrefixesRequest| -> ProofResponse {
-        node.reader(&q.tree.root.namespace)?.prove(SyncRequest::GetPrefixes(q)).await
-    });
-    method!(router, STORAGE, node, "SyncIterate", |node, q: IterateRequest| -> ProofResponse {
-        node.reader(&q.tree.root.namespace)?.prove(SyncRequest::Iterate(q)).await
-    });
+    proofs(router, STORAGE, "Sync", node);
     method!(router, STORAGE, node, "GetCheckpoints", |node, q: GetCheckpointsRequest| -> Option<Vec<Metadata>> {
         let mut found = node.runtime(&q.namespace)?.store().checkpoints().await.map_err(unknown)?;
         found.retain(|metadata| {
@@ -253,13 +237,10 @@ fn storage_worker(router: &mut Router, node: &Arc<ParaTimes>) {
         let runtime = node.get(&q.runtime_id).filter(|runtime| runtime.store().storage().is_some());
         let runtime = runtime.ok_or_else(|| coded(&worker_storage::RUNTIME_NOT_FOUND))?;
         let synced = runtime.store().last_synced();
-        Ok(synced.map_or_else(LastSynced::default, |s| LastSynced {
-            round: s.round,
-            io_root: s.io_root,
-            state_root: s.state_root,
-        }))
+        let answer = |Synced { round, io_root, state_root }| LastSynced { round, io_root, state_root };
+        Ok(synced.map(answer).unwrap_or_default())
     });
-    command!(router, WORKER, node, "PauseCheckpointer", |node, q: PauseRequest| {
+    method!(router, WORKER, node, "PauseCheckpointer", |node, q: PauseRequest| {
         if !node.is_debug() {
             return Err(coded(&worker_storage::CANT_PAUSE_CHECKPOINTER));
         }

@@ -39,7 +39,8 @@ pub use backend::{
 };
 pub use consensus::state_to_genesis;
 pub use consensus::txs::transaction_proofs;
-pub use control::seed_router;
+pub use control::{seed_router, status_router};
+pub use serve::nil;
 
 use std::sync::Arc;
 

@@ -55,7 +55,7 @@ at_height!(
 );
 
 /// A list as the reference writes it where an empty one is nil.
-pub(crate) fn nil<T>(list: Vec<T>) -> Option<Vec<T>> {
+pub fn nil<T>(list: Vec<T>) -> Option<Vec<T>> {
     (!list.is_empty()).then_some(list)
 }
 

@@ -34,5 +34,5 @@ mod tests;
 pub use error::StoreError;
 pub use fetch::{MAX_LIST, MAX_PEERS_ASKED};
 pub use serve::MAX_SERVED_AT_ONCE;
-pub use status::{LastSynced, StorageStatus, StoreStatus, UNDEFINED_ROUND};
+pub use status::{StorageStatus, StoreStatus, UNDEFINED_ROUND};
 pub use store::{PruneVeto, RuntimeStore, Setup, Stores};

@@ -1,30 +1,10 @@
 //! How a runtime's storage stands. Source: `go/worker/storage/api`, `go/runtime/history/indexer.go`.
 
 use base_codec::Codec;
-use mkvs_tree::Root;
 use rt_history::IndexerStatus;
-use rt_storage::Synced;
 
 /// Stands for "no round" in [`StorageStatus::last_finalized_round`].
 pub const UNDEFINED_ROUND: u64 = u64::MAX;
-
-/// The last round whose state is final here. CBOR `{round, io_root, state_root}`, the answer of `GetLastSyncedRound`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Codec)]
-#[codec(cbor_only)]
-pub struct LastSynced {
-    /// The round.
-    pub round: u64,
-    /// Root of its inputs and outputs.
-    pub io_root: Root,
-    /// Root of its state.
-    pub state_root: Root,
-}
-
-impl From<Synced> for LastSynced {
-    fn from(s: Synced) -> Self {
-        Self { round: s.round, io_root: s.io_root, state_root: s.state_root }
-    }
-}
 
 /// What the storage does. CBOR and JSON `{status, last_finalized_round}`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Codec)]

@@ -25,7 +25,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::error::{StoreError, chain_of};
-use crate::status::{LastSynced, StorageStatus, StoreStatus, UNDEFINED_ROUND};
+use crate::status::{StorageStatus, StoreStatus, UNDEFINED_ROUND};
 use crate::{checkpoint, index, prune, serve, sync};
 
 /// Folder of the history below the runtime's.
@@ -253,8 +253,8 @@ impl RuntimeStore {
     }
 
     /// The last round whose state is final here.
-    pub fn last_synced(&self) -> Option<LastSynced> {
-        self.synced.borrow().map(LastSynced::from)
+    pub fn last_synced(&self) -> Option<Synced> {
+        *self.synced.borrow()
     }
 
     /// Waits until the state of a round is here, or its root if one is given and comes earlier; gives the newest round whose

@@ -3,7 +3,7 @@
 //! Source: `go/runtime/client/api`, `go/worker/storage/api`.
 
 use base_codec::{Bytes, Codec};
-use base_prims::{Hash, Namespace};
+use base_prims::Namespace;
 use mkvs_tree::{LogEntry, Root};
 
 use crate::{Error, bundle::ComponentId};
@@ -144,18 +144,6 @@ pub struct PauseRequest {
     pub runtime_id: Namespace,
     /// Whether to pause.
     pub pause: bool,
-}
-
-/// An event with the transaction that emitted it.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Codec)]
-#[codec(cbor_only)]
-pub struct Event {
-    /// Its key.
-    pub key: Bytes,
-    /// Its value.
-    pub value: Bytes,
-    /// The transaction; [`BLOCK_TAG_HASH`](crate::transaction::BLOCK_TAG_HASH) for the block.
-    pub tx_hash: Hash,
 }
 
 /// Asks for the checkpoints of a runtime's state. Source: `go/storage/mkvs/checkpoint`.
