@@ -24,7 +24,7 @@ use std::{process::ExitCode, sync::Arc};
 
 use base_codec::{Bytes, cbor};
 use base_prims::Version;
-use rt_guest::{BatchResult, Config, Context, Env, Error, Services, Transactions, TrustRoot, TxResult};
+use rt_guest::{BatchResult, Config, Context, Env, Error, Host, Services, Transactions, TrustRoot, TxResult};
 use rt_keymanager::client::{KeyManager, RemoteClient};
 use wire_consensus::roothash::{IncomingMessage, Message};
 use wire_runtime::{
@@ -38,6 +38,11 @@ use types::Call;
 
 /// Most transactions of a batch; a descriptor must not allow fewer.
 pub const MAX_BATCH_SIZE: usize = 100;
+/// The same of the build with large batches.
+pub const LARGE_BATCH_SIZE: usize = 10_000;
+/// Transactions that a host offers for a batch, and those that are asked for at once when they are used up. A host gives
+/// no more at once.
+const FETCH_SIZE: u32 = 100;
 
 /// Module of the ParaTime's own errors.
 const MODULE: &str = "test";
@@ -49,6 +54,9 @@ fn error(text: impl Into<String>) -> WireError {
 /// The ParaTime.
 pub struct KeyValue {
     keys: Arc<dyn KeyManager>,
+    max_batch: usize,
+    /// Where more candidates for a batch come from.
+    more: Option<Host>,
 }
 
 impl std::fmt::Debug for KeyValue {
@@ -60,7 +68,21 @@ impl std::fmt::Debug for KeyValue {
 impl KeyValue {
     /// The ParaTime with a key manager.
     pub fn new(keys: Arc<dyn KeyManager>) -> Self {
-        Self { keys }
+        Self { keys, max_batch: MAX_BATCH_SIZE, more: None }
+    }
+
+    /// The same with batches of up to so many transactions, for which candidates are asked of the host.
+    #[must_use]
+    pub fn with_batches_of(self, max_batch: usize, host: Host) -> Self {
+        Self { max_batch, more: Some(host), ..self }
+    }
+
+    /// What the host offers after these candidates.
+    fn more(&self, last: Option<&Bytes>) -> Result<Vec<Bytes>, Error> {
+        match (&self.more, last) {
+            (Some(host), Some(last)) => host.tx_batch(Some(transaction::hash(last)), FETCH_SIZE),
+            _ => Ok(Vec::new()),
+        }
     }
 
     fn decode(tx: &[u8]) -> Result<Call, Error> {
@@ -137,16 +159,21 @@ impl Transactions for KeyValue {
         let (mut messages, mut results, mut rejected) = (Vec::new(), Vec::new(), Vec::new());
         self.begin(ctx, &mut messages, in_msgs)?;
         let mut chosen = Vec::new();
-        for raw in batch.drain(..) {
-            if chosen.len() >= MAX_BATCH_SIZE {
-                break;
+        let mut candidates = std::mem::take(batch);
+        while !candidates.is_empty() && chosen.len() < self.max_batch {
+            let last = candidates.last().cloned();
+            for raw in candidates {
+                if chosen.len() >= self.max_batch {
+                    break;
+                }
+                if !self.check_one(ctx, &raw)?.error.is_success() {
+                    rejected.push(transaction::hash(&raw));
+                    continue;
+                }
+                results.push(self.execute_one(ctx, &mut messages, &raw)?);
+                chosen.push(raw);
             }
-            if !self.check_one(ctx, &raw)?.error.is_success() {
-                rejected.push(transaction::hash(&raw));
-                continue;
-            }
-            results.push(self.execute_one(ctx, &mut messages, &raw)?);
-            chosen.push(raw);
+            candidates = self.more(last.as_ref())?;
         }
         *batch = chosen;
         Ok(BatchResult { results, messages, in_msgs_count: in_msgs.len(), rejected, ..BatchResult::default() })
@@ -163,11 +190,15 @@ impl Transactions for KeyValue {
     }
 }
 
-fn init(env: &Env) -> Result<Services, Error> {
+fn init(env: &Env, max_batch: usize) -> Result<Services, Error> {
     let keys = Arc::new(RemoteClient::new(env, rt_keymanager::policy::TrustedSigners::test())?);
     let (status, policy) = (Arc::clone(&keys), Arc::clone(&keys));
+    let mut transactions = KeyValue::new(keys);
+    if max_batch > MAX_BATCH_SIZE {
+        transactions = transactions.with_batches_of(max_batch, env.host.clone());
+    }
     Ok(Services {
-        transactions: Some(Box::new(KeyValue::new(keys))),
+        transactions: Some(Box::new(transactions)),
         on_status: Some(Box::new(move |s| status.set_status(s))),
         on_quote_policy: Some(Box::new(move |p| {
             policy.set_quote_policy(p);
@@ -189,10 +220,14 @@ fn trust_root() -> Option<TrustRoot> {
 
 /// Runs the ParaTime until its host closes the connection.
 pub fn main_with_version(version: Version) -> ExitCode {
+    main_with(version, MAX_BATCH_SIZE)
+}
+
+/// The same with batches of up to so many transactions.
+pub fn main_with(version: Version, max_batch: usize) -> ExitCode {
     rt_guest::log::init(tracing::Level::INFO);
-    let schedule = Some(MAX_BATCH_SIZE as u32);
-    let config = Config { version, schedule, trust_root: trust_root(), ..Config::default() };
-    let Err(end) = rt_guest::run(config, Box::new(init));
+    let config = Config { version, schedule: Some(FETCH_SIZE), trust_root: trust_root(), ..Config::default() };
+    let Err(end) = rt_guest::run(config, Box::new(move |env: &Env| init(env, max_batch)));
     tracing::info!(reason = %end, "runtime ends");
     if matches!(end, rt_guest::End::Closed) { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }

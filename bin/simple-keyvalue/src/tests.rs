@@ -66,6 +66,7 @@ fn replay_all(name: &str) -> BTreeMap<&'static str, usize> {
         Ok(Body::HostStorageSyncResponse(StorageSyncResponse { proof_response }))
     };
     let config = Config { schedule: Some(MAX_BATCH_SIZE as u32), ..Config::default() };
+    let init = |env: &rt_guest::Env| init(env, MAX_BATCH_SIZE);
     let replayed = replay(frames(name), config, Box::new(init), answers).unwrap();
     let mut same = BTreeMap::new();
     for (request, expected, got) in &replayed.calls {

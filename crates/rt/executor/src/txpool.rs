@@ -30,8 +30,13 @@ pub const CHECK_TIME: Duration = Duration::from_secs(15);
 pub const CHECK_RETRY: Duration = Duration::from_secs(1);
 /// How long a batch of checks waits for the round's state. Source: `checkTxWaitRoundSyncedTimeout`.
 pub const SYNC_WAIT: Duration = Duration::from_secs(5);
-/// Most transactions published at once. Source: `maxRepublishTxs`.
+/// Most transactions published again at once. Source: `maxRepublishTxs`.
 pub const MAX_REPUBLISH: usize = 128;
+/// Most transactions published for the first time at once, and the pause before more of them: what the queues of gossip
+/// hold. (The reference counts them among those of [`MAX_REPUBLISH`], which bounds what clients of one node can send.)
+pub const MAX_PUBLISH: usize = 512;
+/// See [`MAX_PUBLISH`].
+pub const PUBLISH_PAUSE: Duration = Duration::from_millis(50);
 /// The pause after a block before new transactions are published: about what a block takes to spread. Source:
 /// `newBlockPublishDelay`.
 pub const NEW_BLOCK_PUBLISH_DELAY: Duration = Duration::from_millis(200);
@@ -221,6 +226,8 @@ pub struct Pool {
     publish_at: BTreeSet<(Moment, Hash)>,
     publish_due: HashMap<Hash, Moment>,
     publish_not_before: Moment,
+    /// The same for what was published before.
+    again_not_before: Moment,
     effects: Vec<Effect>,
     accepted: u64,
     rejected: u64,
@@ -249,6 +256,7 @@ impl Pool {
             publish_at: BTreeSet::new(),
             publish_due: HashMap::new(),
             publish_not_before: Moment::ZERO,
+            again_not_before: Moment::ZERO,
             effects: Vec::new(),
             accepted: 0,
             rejected: 0,
@@ -527,19 +535,30 @@ impl Pool {
         if now < self.publish_not_before {
             return;
         }
-        let mut count = 0;
+        let (mut new, mut again) = (0, 0);
+        // What was never published comes first: it is due since the beginning of time.
         while let Some((due, hash)) = self.publish_at.first().copied().filter(|(due, _)| *due <= now) {
-            if count == MAX_REPUBLISH {
-                self.publish_not_before = now + REPUBLISH_AGAIN;
+            let (count, max, pause) = if due == Moment::ZERO {
+                (&mut new, MAX_PUBLISH, PUBLISH_PAUSE)
+            } else {
+                (&mut again, MAX_REPUBLISH, REPUBLISH_AGAIN)
+            };
+            let not_before =
+                if due == Moment::ZERO { &mut self.publish_not_before } else { &mut self.again_not_before };
+            if now < *not_before {
                 break;
             }
+            if *count == max {
+                *not_before = now + pause;
+                break;
+            }
+            *count += 1;
             self.publish_at.remove(&(due, hash));
             self.publish_due.remove(&hash);
             let Some(tx) = self.main.get(&hash).cloned() else { continue };
             self.seen.put(hash, Some(now));
             self.set_due(hash, now + self.republish_interval());
             self.effects.push(Effect::Publish(tx));
-            count += 1;
         }
     }
 
@@ -562,7 +581,10 @@ impl Pool {
     pub fn next_wakeup(&self) -> Option<Moment> {
         self.block_at?;
         let check = (self.in_flight.is_none() && !self.checks.is_empty()).then_some(self.retry_at);
-        let publish = self.publish_at.first().map(|(due, _)| (*due).max(self.publish_not_before));
+        let publish = self.publish_at.first().map(|(due, _)| {
+            let again = if *due == Moment::ZERO { Moment::ZERO } else { self.again_not_before };
+            (*due).max(self.publish_not_before).max(again)
+        });
         check.into_iter().chain(publish).min()
     }
 }

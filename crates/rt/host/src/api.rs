@@ -132,6 +132,11 @@ pub trait RuntimeHost: Send + Sync {
     /// How it is.
     fn status(&self) -> ComponentStatus;
 
+    /// The version that runs or, of several, is to run now.
+    fn active_version(&self) -> Option<Version> {
+        self.status().version
+    }
+
     /// What happens from now on; bounded, lagging readers are told.
     fn events(&self) -> broadcast::Receiver<HostEvent>;
 }

@@ -22,8 +22,11 @@ use crate::{
     aesm,
     api::{BoxFuture, ComponentConfig, HostError},
     connection::Connection,
+    ias,
     pcs::QuoteService,
 };
+
+mod epid;
 
 /// How long one attestation may take. At the start two minutes for everything hold before.
 pub const RAK_TIMEOUT: Duration = Duration::from_secs(300);
@@ -63,6 +66,9 @@ pub struct Attester {
     pub policies: Arc<dyn PolicySource>,
     /// Endorsement; without one components are not endorsed.
     pub endorser: Option<Arc<dyn Endorser>>,
+    /// Who makes reports about quotes of the older kind (EPID), tried in this order. Asked only where the daemon makes no
+    /// DCAP quotes; with none, that is an error.
+    pub ias: Vec<Arc<dyn ias::Endpoint>>,
 }
 
 /// Where quotes come from.
@@ -74,6 +80,16 @@ pub enum QuoteSource {
     Mock,
     /// The runtime's report is the quote.
     Report,
+}
+
+/// Whom an enclave has to make its report for, and who makes the quote of it.
+enum Target {
+    /// A DCAP quote with this key.
+    Dcap(aesm::Client, aesm::Key),
+    /// A quote of the older kind.
+    Epid(epid::Machine),
+    /// No daemon.
+    None,
 }
 
 fn failed(what: &str, e: impl std::fmt::Display) -> HostError {
@@ -103,23 +119,26 @@ impl Attester {
         config: &ComponentConfig,
         connection: &Connection,
     ) -> Result<Arc<CapabilityTee>, HostError> {
-        let key = self.set_target(source, connection).await?;
+        let target = self.set_target(source, connection).await?;
         let report = report(connection).await?;
         let raw_report = report.report.as_ref().map_or(&[][..], |bytes| bytes);
-        let raw_quote = match (source, key) {
-            (QuoteSource::Aesm(client), Some(key)) => {
-                client.quote(&key, raw_report).await.map_err(|e| failed("failed to get quote", e))?
+        let quote = match (source, target) {
+            (_, Target::Epid(machine)) => {
+                let evidence = (config.runtime_id, raw_report, report.nonce.as_str());
+                let bundle = machine.report(evidence).await.map_err(|e| failed("failed to get quote", e))?;
+                Quote { ias: Some(bundle), pcs: None }
             }
-            (QuoteSource::Mock, _) => pcs::mock_quote(raw_report).map_err(|e| failed("failed to get quote", e))?,
-            _ => raw_report.to_vec(),
+            (_, Target::Dcap(client, key)) => {
+                let raw = client.quote(&key, raw_report).await.map_err(|e| failed("failed to get quote", e))?;
+                self.resolve(source, config, &raw).await?
+            }
+            (QuoteSource::Mock, _) => {
+                let raw = pcs::mock_quote(raw_report).map_err(|e| failed("failed to get quote", e))?;
+                self.resolve(source, config, &raw).await?
+            }
+            _ => self.resolve(source, config, raw_report).await?,
         };
-        let policy = self.policy(source, config).await?;
-        let bundle = self
-            .quotes
-            .resolve(&raw_quote, policy.as_ref())
-            .await
-            .map_err(|e| failed("error while resolving quote", e))?;
-        let attestation = set_quote(connection, Quote { ias: None, pcs: Some(bundle) }).await?;
+        let attestation = set_quote(connection, quote).await?;
         let capability = CapabilityTee {
             hardware: TeeHardware::INTEL_SGX,
             rak: report.rak_pub,
@@ -130,15 +149,21 @@ impl Attester {
         Ok(Arc::new(capability))
     }
 
+    /// A DCAP quote with its collateral.
+    async fn resolve(&self, source: &QuoteSource, config: &ComponentConfig, raw: &[u8]) -> Result<Quote, HostError> {
+        let policy = self.policy(source, config).await?;
+        let bundle = self.quotes.resolve(raw, policy.as_ref()).await;
+        Ok(Quote { ias: None, pcs: Some(bundle.map_err(|e| failed("error while resolving quote", e))?) })
+    }
+
     /// Tells the enclave for whom to make its report.
-    async fn set_target(&self, source: &QuoteSource, connection: &Connection) -> Result<Option<aesm::Key>, HostError> {
-        let (target_info, key) = match source {
-            QuoteSource::Report => return Ok(None),
-            QuoteSource::Mock => (vec![0; MOCK_TARGET_INFO_BYTES], None),
+    async fn set_target(&self, source: &QuoteSource, connection: &Connection) -> Result<Target, HostError> {
+        let (target_info, target) = match source {
+            QuoteSource::Report => return Ok(Target::None),
+            QuoteSource::Mock => (vec![0; MOCK_TARGET_INFO_BYTES], Target::None),
             QuoteSource::Aesm(client) => {
-                let step = "error while getting quote info from AESMD";
-                let key = client.ecdsa_key().await.map_err(|e| failed(step, e))?;
-                (client.target_info(&key).await.map_err(|e| failed(step, e))?, Some(key))
+                let asked = self.ask_daemon(client).await;
+                asked.map_err(|e| failed("error while getting quote info from AESMD", e))?
             }
         };
         let request = RakInitRequest { target_info: Some(target_info.into()) };
@@ -146,7 +171,21 @@ impl Attester {
             .call(Body::RuntimeCapabilityTEERakInitRequest(request))
             .await
             .map_err(|e| failed("error while updating TEE target info", e))?;
-        Ok(key)
+        Ok(target)
+    }
+
+    /// Quoting enclave and kind of quote: DCAP, or where there is no key for that and somebody who makes reports about
+    /// them, the older kind.
+    async fn ask_daemon(&self, client: &aesm::Client) -> Result<(Vec<u8>, Target), aesm::Error> {
+        let reason = match client.ecdsa_key().await {
+            Ok(key) => return Ok((client.target_info(&key).await?, Target::Dcap(client.clone(), key))),
+            Err(reason @ (aesm::Error::NoKey | aesm::Error::Refused { .. })) if !self.ias.is_empty() => reason,
+            Err(e) => return Err(e),
+        };
+        tracing::warn!(err = %reason, "no DCAP quotes on this machine, trying EPID; {}", ias::ENDED);
+        let info = client.init_epid_quote().await?;
+        let machine = epid::Machine { client: client.clone(), gid: info.gid, endpoints: self.ias.clone() };
+        Ok((info.target_info, Target::Epid(machine)))
     }
 
     async fn policy(

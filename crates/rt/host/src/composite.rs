@@ -210,6 +210,10 @@ impl RuntimeHost for CompositeHost {
         self.ronl.status()
     }
 
+    fn active_version(&self) -> Option<Version> {
+        self.ronl.active_version()
+    }
+
     fn events(&self) -> broadcast::Receiver<HostEvent> {
         self.ronl.events()
     }

@@ -26,6 +26,8 @@ pub const DEFAULT_MAX_FILE_BYTES: u64 = 1 << 20;
 pub const MIN_MAX_FILE_BYTES: u64 = 1024;
 /// Lines per second of one stream of output that are logged; the rest is counted and dropped.
 pub const MAX_LINES_PER_SECOND: u32 = 1000;
+/// Field of a line that names what happened.
+const LOG_EVENT: &str = "log_event";
 
 /// Level of a line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -97,6 +99,11 @@ impl Line {
             Some(module) => format!("runtime/{module}"),
         };
         Self { level, module, message, fields }
+    }
+
+    /// What whoever watches the node's log is told by name; it stands beside the node's own.
+    fn log_event(&self) -> Option<&str> {
+        self.fields.get(LOG_EVENT).and_then(Value::as_str)
     }
 }
 
@@ -260,6 +267,7 @@ impl LineCutter {
 /// Logs one line of a runtime.
 fn emit(line: &Line, source: &Source, log: Option<&ComponentLog>) {
     let fields = if line.fields.is_empty() { String::new() } else { Value::Object(line.fields.clone()).to_string() };
+    let log_event = line.log_event();
     macro_rules! at {
         ($level:ident) => {
             tracing::$level!(
@@ -269,6 +277,7 @@ fn emit(line: &Line, source: &Source, log: Option<&ComponentLog>) {
                 runtime_name = %source.runtime_name,
                 component = %source.component,
                 provisioner = %source.provisioner,
+                log_event,
                 fields,
                 "{}", line.message
             )
@@ -394,7 +403,10 @@ mod tests {
             (line.level, line.module.as_str(), line.message.as_str()),
             (Level::Debug, "runtime/dispatcher", "started")
         );
-        assert_eq!(line.fields.len(), 2);
+        assert_eq!((line.fields.len(), line.log_event()), (2, None));
+        let event = Line::parse(br#"{"msg":"m","log_event":"consensus/cometbft/verifier/chain_context/failed"}"#);
+        assert_eq!(event.log_event(), Some("consensus/cometbft/verifier/chain_context/failed"));
+        assert_eq!(Line::parse(br#"{"msg":"m","log_event":7}"#).log_event(), None);
         assert_eq!(Line::parse(br#"{"msg":"m","level":"ERRO","module":"runtime/x"}"#).module, "runtime/x");
         assert_eq!(Line::parse(br#"{"msg":"m","level":"?"}"#).level, Level::Info);
         for plain in ["bwrap: Failed to mount tmpfs: Permission denied", "[1]", r#"{"msg":1}"#, ""] {

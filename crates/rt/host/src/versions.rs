@@ -138,6 +138,13 @@ struct State {
     wanted_next: Option<Version>,
 }
 
+impl State {
+    fn knows(&self, version: Version) -> bool {
+        let slots = [&self.active, &self.next];
+        self.hosts.contains_key(&version) || slots.into_iter().flatten().any(|slot| slot.version == version)
+    }
+}
+
 /// All versions of one component.
 pub struct VersionedHost {
     id: Namespace,
@@ -170,9 +177,11 @@ impl VersionedHost {
         self.state.lock().hosts.contains_key(&version)
     }
 
-    /// The active version, if it is started.
+    /// The version that is to be active, if it is known: from the moment it was chosen, also while the one before it is
+    /// still being stopped.
     pub fn active_version(&self) -> Option<Version> {
-        self.state.lock().active.as_ref().map(|slot| slot.version)
+        let state = self.state.lock();
+        state.wanted_active.filter(|version| state.running && state.knows(*version))
     }
 
     /// The host of a version that is active or next.
@@ -417,6 +426,10 @@ impl RuntimeHost for VersionedHost {
 
     fn status(&self) -> ComponentStatus {
         self.active().map_or_else(|| ComponentStatus::new("", SystemTime::UNIX_EPOCH), |host| host.status())
+    }
+
+    fn active_version(&self) -> Option<Version> {
+        Self::active_version(self)
     }
 
     fn events(&self) -> broadcast::Receiver<HostEvent> {

@@ -2,6 +2,7 @@
 //! its environment, it serves the protocol instead of running tests.
 
 mod hosted {
+    pub(crate) mod enclave;
     pub(crate) mod guest;
     pub(crate) mod lifecycle;
     pub(crate) mod sandboxed;
@@ -36,6 +37,9 @@ pub(crate) const INNER: &str = "HOSTED_INNER";
 const LIMIT: Duration = Duration::from_secs(120);
 
 fn main() -> ExitCode {
+    if hosted::enclave::is_loader() {
+        return hosted::enclave::run();
+    }
     if std::env::var_os(rt_host::sandbox::ENV_HOST).is_some() {
         return hosted::guest::run();
     }
@@ -48,6 +52,7 @@ fn main() -> ExitCode {
     let filters: Vec<String> = std::env::args().skip(1).filter(|arg| !arg.starts_with('-')).collect();
     let mut tests = hosted::lifecycle::all();
     tests.extend(hosted::sandboxed::all());
+    tests.extend(hosted::enclave::all());
     if std::env::args().any(|arg| arg == "--list") {
         tests.iter().for_each(|(name, _)| println!("{name}: test"));
         return ExitCode::SUCCESS;

@@ -207,15 +207,27 @@ fn new_transactions_are_published_after_the_block_spread() {
 #[test]
 fn publishing_is_bounded() {
     let mut pool = pool(|_| ());
-    for n in 0..200u8 {
-        pool.submit(tx(n), Origin { local: true, discard: false }, None).unwrap();
+    let count = MAX_PUBLISH + 200;
+    for n in 0..count {
+        pool.submit(n.to_be_bytes().to_vec(), Origin { local: true, discard: false }, None).unwrap();
     }
+    let of_its_own = |tx: &Tx| {
+        let meta = CheckTxMetadata { sender: Bytes(tx.data.to_vec()), ..CheckTxMetadata::default() };
+        CheckTxResult { meta: Field::Is(meta), ..CheckTxResult::default() }
+    };
     let published = |effects: &[Effect]| effects.iter().filter(|e| matches!(e, Effect::Publish(_))).count();
-    run(&mut pool, secs(0), by_first_byte);
-    assert_eq!(published(&pool.poll(secs(1))), MAX_REPUBLISH);
+    run(&mut pool, secs(0), of_its_own);
+    assert_eq!(published(&pool.poll(secs(1))), MAX_PUBLISH);
     assert_eq!(published(&pool.poll(secs(1))), 0);
-    assert_eq!(pool.next_wakeup(), Some(secs(2)));
-    assert_eq!(published(&pool.poll(secs(2))), 200 - MAX_REPUBLISH);
+    assert_eq!(pool.next_wakeup(), Some(secs(1) + PUBLISH_PAUSE));
+    assert_eq!(published(&pool.poll(secs(1) + PUBLISH_PAUSE)), 200);
+    // Again, more slowly.
+    let again = pool.next_wakeup().unwrap();
+    assert_eq!(again, secs(1) + pool.republish_interval());
+    assert_eq!(published(&pool.poll(again)), MAX_REPUBLISH);
+    assert_eq!(published(&pool.poll(again)), 0);
+    assert_eq!(pool.next_wakeup(), Some(again + REPUBLISH_AGAIN));
+    assert_eq!(published(&pool.poll(again + REPUBLISH_AGAIN)), MAX_REPUBLISH);
 }
 
 #[test]

@@ -6,7 +6,7 @@ use base_codec::cbor;
 use base_kv::Memory;
 use base_prims::{Namespace, PublicKey, Version};
 use rt_bundle::{Binary, Wrap};
-use rt_tee::SgxAttestation;
+use rt_tee::{SgxAttestation, ias::AvrBundle};
 use tokio::{io::AsyncReadExt as _, io::AsyncWriteExt as _, net::UnixStream};
 use wire_consensus::signed::Signature;
 use wire_runtime::{
@@ -37,6 +37,7 @@ fn attester(base: &str) -> Attester {
         quotes: quote_service(base, SGX_NOW, Arc::new(Memory::default())),
         policies: Arc::new(NoPolicies),
         endorser: Some(Arc::new(Signs)),
+        ias: Vec::new(),
     }
 }
 
@@ -200,6 +201,124 @@ async fn attests_with_the_daemon_and_collateral() {
     assert_eq!(bundle.quote.map(Vec::from), Some(quote));
 }
 
+/// A service that makes mock reports, and remembers what it was asked.
+struct Reports(parking_lot::Mutex<Vec<crate::ias::Evidence>>);
+
+const GROUP: [u8; 4] = [0x39, 0x0b, 0, 0];
+
+impl crate::ias::Endpoint for Reports {
+    fn spid_info(&self) -> BoxFuture<'_, Result<crate::ias::SpidInfo, String>> {
+        Box::pin(async { Ok(crate::ias::SpidInfo { spid: vec![5; 16].into(), quote_signature_type: 1 }) })
+    }
+
+    fn revocations(&self, gid: u32) -> BoxFuture<'_, Result<Vec<u8>, String>> {
+        assert_eq!(gid, 0x0b39);
+        Box::pin(async { Ok(b"revoked".to_vec()) })
+    }
+
+    fn verify_evidence(&self, evidence: crate::ias::Evidence) -> BoxFuture<'_, Result<AvrBundle, String>> {
+        let options = rt_tee::VerifyOptions { allow_debug_enclaves: true, ..rt_tee::VerifyOptions::default() };
+        let quote = evidence.quote.clone().unwrap_or_default();
+        let body = rt_tee::ias::mock_avr(&quote, &evidence.nonce, SGX_NOW.into(), &options);
+        self.0.lock().push(evidence);
+        Box::pin(async move { Ok(AvrBundle { body: Some(body.expect("a quote").into()), ..AvrBundle::default() }) })
+    }
+}
+
+/// One that cannot be reached.
+struct Gone;
+
+impl crate::ias::Endpoint for Gone {
+    fn spid_info(&self) -> BoxFuture<'_, Result<crate::ias::SpidInfo, String>> {
+        Box::pin(async { Err("proxy unreachable".to_owned()) })
+    }
+
+    fn revocations(&self, _: u32) -> BoxFuture<'_, Result<Vec<u8>, String>> {
+        Box::pin(async { Err("not asked".to_owned()) })
+    }
+
+    fn verify_evidence(&self, _: crate::ias::Evidence) -> BoxFuture<'_, Result<AvrBundle, String>> {
+        Box::pin(async { Err("not asked".to_owned()) })
+    }
+}
+
+/// A daemon of a machine without DCAP.
+fn epid_daemon() -> crate::aesm::tests::FakeDaemon {
+    use crate::aesm::proto;
+    daemon(|request| {
+        let mut out = proto::Response::default();
+        if request.key_count.is_some() {
+            out.key_count = Some(proto::GetSupportedAttKeyIdNumResponse { error_code: 0, att_key_id_num: Some(0) });
+        } else if request.keys.is_some() {
+            out.keys = Some(proto::GetSupportedAttKeyIdsResponse { error_code: 0, att_key_ids: None });
+        } else if request.init_quote.is_some() {
+            let (target_info, gid) = (Some(vec![9; 512]), Some(GROUP.to_vec()));
+            out.init_quote = Some(proto::InitQuoteResponse { error_code: 0, target_info, gid });
+        } else if let Some(get) = request.get_quote {
+            assert_eq!((get.quote_type, get.spid, get.sig_rl), (1, vec![5; 16], Some(b"revoked".to_vec())));
+            let mut quote = vec![0; usize::try_from(get.buf_size).expect("small")];
+            (quote[0], quote[2]) = (2, 1);
+            quote[4..8].copy_from_slice(&GROUP);
+            quote[48..432].copy_from_slice(&get.report[..384]);
+            quote[432..436].copy_from_slice(&100u32.to_le_bytes());
+            out.get_quote = Some(proto::GetQuoteResponse { error_code: 0, quote: Some(quote), qe_report: None });
+        }
+        out
+    })
+}
+
+#[tokio::test]
+async fn machines_without_dcap_attest_by_epid_where_a_proxy_is_configured() {
+    let daemon = epid_daemon();
+    let source = || QuoteSource::Aesm(aesm::Client::new(&daemon.path));
+    let mut report = vec![0; 384];
+    report[48] = 2; // A debug enclave.
+    let reports = Arc::new(Reports(Default::default()));
+    let older = Attester { ias: vec![Arc::new(Gone), reports.clone()], ..attester("http://127.0.0.1:9") };
+    let (capability, steps) = attest(&older, source(), report.clone()).await;
+    let capability = capability.expect("attests");
+    assert_eq!(steps.len(), 5, "{steps:?}");
+    let attestation: SgxAttestation =
+        cbor::from_slice(capability.attestation.as_ref().expect("there")).expect("decodes");
+    assert!(attestation.quote.pcs.is_none());
+    let options =
+        rt_tee::VerifyOptions { allow_debug_enclaves: true, skip_avr_verify: true, ..rt_tee::VerifyOptions::default() };
+    let verified = attestation.quote.ias.expect("a report").open(None, SGX_NOW.into(), &options).expect("is good");
+    assert_eq!(verified.nonce, "nonce", "the runtime's own");
+    let asked = std::mem::take(&mut *reports.0.lock());
+    let quote = asked[0].quote.as_ref().expect("a quote");
+    assert_eq!((asked.len(), quote.len(), &quote[48..432]), (1, 536, report.as_slice()));
+
+    // Nobody makes reports; or none is configured, as in all later guides.
+    let alone = Attester { ias: vec![Arc::new(Gone)], ..older.clone() };
+    let error = attest(&alone, source(), report.clone()).await.0.expect_err("no report").to_string();
+    assert!(error.contains("failed to get quote: proxy unreachable"), "{error}");
+    let error = attest(&attester("http://127.0.0.1:9"), source(), report).await.0.expect_err("no key").to_string();
+    assert!(error.contains("no suitable ECDSA attestation keys"), "{error}");
+}
+
+/// The oldest guide's remedy: error 30 of the daemon means that the plugin for EPID is missing.
+#[tokio::test]
+async fn a_missing_epid_plugin_is_told_in_the_guides_words() {
+    use crate::aesm::proto;
+    let refusing = daemon(|request| proto::Response {
+        key_count: request
+            .key_count
+            .map(|_| proto::GetSupportedAttKeyIdNumResponse { error_code: 30, att_key_id_num: None }),
+        init_quote: request.init_quote.map(|_| proto::InitQuoteResponse {
+            error_code: 30,
+            target_info: None,
+            gid: None,
+        }),
+        ..Default::default()
+    });
+    let older = Attester { ias: vec![Arc::new(Gone)], ..attester("http://127.0.0.1:9") };
+    let source = QuoteSource::Aesm(aesm::Client::new(&refusing.path));
+    let error = attest(&older, source, Vec::new()).await.0.expect_err("refused").to_string();
+    let words = "failed to initialize TEE: error while getting quote info from AESMD: aesm: error 30";
+    assert!(error.contains(words), "{error}");
+}
+
 #[tokio::test]
 async fn errors_name_the_step() {
     let refusing = daemon(|_| crate::aesm::proto::Response {
@@ -303,7 +422,7 @@ async fn a_mock_enclave_is_attested_end_to_end() {
     let options = rt_tee::VerifyOptions::mock();
     let clock: crate::pcs::Clock = Arc::new(|| SGX_NOW.into());
     let quotes = crate::pcs::QuoteService::new(&server.url, Arc::new(Memory::default()), clock, options.clone());
-    let attester = Attester { quotes, policies: Arc::new(NoPolicies), endorser: None };
+    let attester = Attester { quotes, policies: Arc::new(NoPolicies), endorser: None, ias: Vec::new() };
     let capability = attester.attest(&QuoteSource::Mock, &config, &connection).await.expect("attests");
 
     assert_eq!(asked.load(std::sync::atomic::Ordering::SeqCst), 4, "collateral came from the stand-in");

@@ -36,6 +36,7 @@ fn tdx(qemu: &Path, img: &Path) -> Tdx {
         quotes: quote_service("http://127.0.0.1:9", 0, Arc::new(Memory::default())),
         policies: Arc::new(NoPolicies),
         endorser: None,
+        ias: Vec::new(),
     };
     let cids = Arc::new(CidPool::new(100, 2).expect("a range"));
     Tdx { qemu: qemu.into(), qemu_img: img.into(), ..Tdx::new(cids, attester, HostInfo::default()) }

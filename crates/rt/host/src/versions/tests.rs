@@ -59,6 +59,33 @@ async fn calls_wait_for_an_active_version() {
 }
 
 #[tokio::test]
+async fn a_chosen_version_is_the_active_one_while_versions_change() {
+    let host = Arc::new(CompositeHost::new(Namespace::default()));
+    let (one, two, three) = (Version::new(1, 0, 0), Version::new(2, 0, 0), Version::new(3, 0, 0));
+    for version in [one, two] {
+        host.add_version(&ComponentId::Ronl, version, mock()).await.expect("added");
+    }
+    host.set_version(Some(one), None).await;
+    assert_eq!(RuntimeHost::active_version(&*host), None, "not started");
+    host.start().await.expect("starts");
+    assert_eq!(RuntimeHost::active_version(&*host), Some(one));
+    let ronl = host.component(&ComponentId::Ronl).expect("there");
+    let changing = ronl.changing.lock().await;
+    let change = tokio::spawn({
+        let host = Arc::clone(&host);
+        async move { host.set_version(Some(two), None).await }
+    });
+    tokio::task::yield_now().await;
+    assert!(!change.is_finished());
+    assert_eq!(RuntimeHost::active_version(&*host), Some(two));
+    drop(changing);
+    change.await.expect("no panic");
+    assert_eq!(RuntimeHost::active_version(&*host), Some(two));
+    host.set_version(Some(three), None).await;
+    assert_eq!(RuntimeHost::active_version(&*host), None, "not known");
+}
+
+#[tokio::test]
 async fn components_follow_the_on_chain_one() {
     let host = CompositeHost::new(Namespace::default());
     let rofl = ComponentId::Rofl("abc".into());

@@ -80,7 +80,11 @@ impl IasQuote {
     }
 
     /// Checks signer and debug mode.
-    pub(super) fn check(&self, options: &VerifyOptions) -> Result<(), Error> {
+    ///
+    /// # Errors
+    ///
+    /// If the signer is the publicly known one, or the mode is not the one that the options ask for.
+    pub fn check(&self, options: &VerifyOptions) -> Result<(), Error> {
         if self.report.mr_signer == TEST_MR_SIGNER && !options.allow_test_signer {
             return Err(Error::BlacklistedSigner);
         }
