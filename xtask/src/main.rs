@@ -7,6 +7,7 @@
 //!
 //! Invariant: every check has a unit test that shows it failing.
 
+mod dist;
 mod gate;
 mod layers;
 mod record;
@@ -29,6 +30,9 @@ usage: cargo run -p xtask -- COMMAND
   check-vectors --list         list the families
   record --address NODE --out DIR [--from H] [--to H] [--evidence FILE]
                                write a running node's chain in the recorded-chain format (over its gRPC)
+  dist [archive] [deb] [oci] [--out DIR] [--programs DIR]
+                               release build, packages and image, with their SHA-256; equal on every machine
+  dist reproduce [PROGRAM…]    build twice, at two places, and compare
 ";
 
 fn main() -> ExitCode {
@@ -50,6 +54,7 @@ fn run(args: &[String]) -> Result<ExitCode> {
         ["test", "--only", steps] => gate::run(Some(steps)),
         ["check-vectors", "--list"] => Ok(vectors::list()),
         ["check-vectors", family, files @ ..] if !files.is_empty() => vectors::run(family, files),
+        ["dist", args @ ..] => dist::run(args),
         ["record", args @ ..] => record::run(args),
         ["help" | "--help" | "-h"] => {
             print!("{USAGE}");

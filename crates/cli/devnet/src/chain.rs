@@ -2,15 +2,17 @@
 
 use std::time::Duration;
 
-use base_codec::Codec;
 use base_crypto::context::ChainContext;
 use base_crypto::ed25519::SecretKey;
-use base_grpc::{Argument, Cbor, Client, Reply};
-use base_prims::{Address, PublicKey, Quantity};
-use wire_consensus::staking::{Account, Transfer};
+use base_grpc::{Argument, Cbor, Reply};
+use base_prims::{Address, Namespace, PublicKey, Quantity};
+use wire_consensus::keymanager;
+use wire_consensus::registry::NamespaceQuery;
+use wire_consensus::staking::{Account, OwnerQuery, Transfer};
 use wire_consensus::transaction::{Fee, SignedTransaction, Transaction};
 
 use crate::DevnetError;
+use crate::connection::Connection;
 use crate::plan::Node;
 
 /// How long one call may take.
@@ -19,18 +21,10 @@ const CALL_TIMEOUT: Duration = Duration::from_secs(20);
 const TRANSFER_GAS: u64 = 2_000;
 const METHOD_TRANSFER: &str = "staking.Transfer";
 
-/// Argument of `Staking.Account`.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Codec)]
-struct OwnerQuery {
-    height: i64,
-    owner: Address,
-}
-
-/// A connection to a node of the network.
+/// The consensus layer, as one node serves it.
 #[derive(Debug, Clone)]
 pub struct Chain {
-    name: String,
-    client: Client,
+    connection: Connection,
 }
 
 impl Chain {
@@ -39,22 +33,20 @@ impl Chain {
     /// # Errors
     /// If its socket does not answer.
     pub async fn connect(node: &Node) -> Result<Self, DevnetError> {
-        let address = base_grpc::Address::Unix(node.socket());
-        let client = Client::connect(&address)
-            .await
-            .map_err(|error| DevnetError::Call { node: node.name.clone(), message: error.to_string() })?;
-        Ok(Self { name: node.name.clone(), client })
+        Ok(Self { connection: Connection::new(node).await? })
     }
 
     async fn call<A: Argument, R: Reply>(&self, service: &str, method: &str, argument: A) -> Result<R, DevnetError> {
-        let failed = |message: String| DevnetError::Call { node: self.name.clone(), message };
-        let service = format!("oasis-core.{service}");
-        let call = self.client.call(&service, method, &argument);
-        match tokio::time::timeout(CALL_TIMEOUT, call).await {
-            Ok(Ok(answer)) => Ok(answer),
-            Ok(Err(error)) => Err(failed(format!("{method}: {error}"))),
-            Err(_) => Err(failed(format!("{method}: no answer within {} s", CALL_TIMEOUT.as_secs()))),
-        }
+        self.connection.call(service, method, argument, CALL_TIMEOUT).await
+    }
+
+    /// State of a key manager.
+    ///
+    /// # Errors
+    /// If there is none, or the node does not answer.
+    pub async fn key_manager(&self, id: Namespace) -> Result<keymanager::Status, DevnetError> {
+        let query = Cbor(NamespaceQuery { height: 0, id });
+        Ok(self.call::<_, Cbor<_>>("KeyManager", "GetStatus", query).await?.0)
     }
 
     /// Height of the newest block, 0 before the first.
@@ -104,8 +96,7 @@ impl Chain {
         let fee = Fee { gas: TRANSFER_GAS, ..Fee::default() };
         let body = Transfer { to, amount: amount.clone() };
         let signed = Transaction::new(sender.general.nonce, Some(fee), METHOD_TRANSFER, &body).sign(key, chain);
-        let signed: SignedTransaction =
-            signed.map_err(|error| DevnetError::Call { node: self.name.clone(), message: error.to_string() })?;
+        let signed: SignedTransaction = signed.map_err(|error| self.connection.failure(error.to_string()))?;
         let hash = signed.hash().to_string();
         self.call::<_, ()>("Consensus", "SubmitTx", Cbor(signed)).await?;
         Ok(hash)

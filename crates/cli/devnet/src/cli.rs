@@ -1,27 +1,18 @@
-//! The command: arguments, progress, the first transaction, waiting, stopping.
+//! The command: its arguments, and the subcommands that look at a network or end it.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use base_crypto::context::ChainContext;
-use base_prims::Quantity;
-use base_service::signals;
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory as _, Parser, Subcommand};
 
 use crate::chain::Chain;
-use crate::keyvalue::KeyValue;
-use crate::plan::{Node, ParaTime, Role};
+use crate::plan::{Node, Role};
 use crate::process::STOP_PATIENCE;
-use crate::{DevnetError, Network, Plan, Running, State};
+use crate::{DevnetError, State, session, view};
 
-/// How often the network is asked whether it is ready.
-const POLL: Duration = Duration::from_millis(100);
-/// How often it is looked at whether all nodes still run.
-const WATCH: Duration = Duration::from_millis(500);
-/// What the first transaction moves, in base units.
-const FIRST_TRANSFER: u64 = 1_000_000_000;
+/// Name of the program.
+const PROGRAM: &str = "oasis-devnet";
 /// Exit code for arguments that make no sense.
 const USAGE: u8 = 2;
 
@@ -30,7 +21,7 @@ const USAGE: u8 = 2;
 /// Without a subcommand it makes keys, entity and genesis document, starts all nodes, says when they are ready, sends a
 /// first transaction, and stays until Ctrl-C, which stops everything.
 #[derive(Debug, Parser)]
-#[command(name = "oasis-devnet", version, args_conflicts_with_subcommands = true)]
+#[command(name = PROGRAM, version, args_conflicts_with_subcommands = true)]
 struct Cli {
     #[command(subcommand)]
     command: Option<Command>,
@@ -44,6 +35,13 @@ enum Command {
     Status(At),
     /// Stop a network that was started with --detach, or left behind.
     Stop(At),
+    /// Show a running network, on a page or in the terminal, until Ctrl-C.
+    Dashboard(Look),
+    /// Print the completions for a shell.
+    Completion {
+        /// The shell.
+        shell: clap_complete::Shell,
+    },
     /// Put load on the ParaTime of a running network and show how many transactions it executes, and how fast.
     Load(Load),
 }
@@ -68,6 +66,25 @@ struct Load {
 }
 
 #[derive(Debug, Args)]
+pub(crate) struct Look {
+    /// Directory of the network.
+    #[arg(long, default_value = ".devnet")]
+    pub(crate) dir: PathBuf,
+    /// Port of the page on 127.0.0.1; 0: any that is free.
+    #[arg(long, default_value_t = DASHBOARD_PORT)]
+    pub(crate) port: u16,
+    /// In the terminal in the place of a page.
+    #[arg(long)]
+    pub(crate) tui: bool,
+    /// In the terminal, once.
+    #[arg(long)]
+    pub(crate) once: bool,
+}
+
+/// Port of the page, unless it is taken.
+const DASHBOARD_PORT: u16 = 26_680;
+
+#[derive(Debug, Args)]
 struct At {
     /// Directory of the network.
     #[arg(long, default_value = ".devnet")]
@@ -75,53 +92,84 @@ struct At {
 }
 
 #[derive(Debug, Args)]
-struct Start {
+pub(crate) struct Start {
     /// Directory of the network: keys, genesis, configurations, data, logs.
     #[arg(long, default_value = ".devnet")]
-    dir: PathBuf,
+    pub(crate) dir: PathBuf,
     /// Throw away the network in the directory and begin anew; without it a stopped network goes on.
     #[arg(long)]
-    reset: bool,
+    pub(crate) reset: bool,
     /// Number of validators.
     #[arg(long, default_value_t = 3)]
-    validators: u16,
+    pub(crate) validators: u16,
     /// Number of client nodes.
     #[arg(long, default_value_t = 1)]
-    clients: u16,
-    /// Program of a ParaTime to run; `simple-keyvalue` stands for the one beside this program.
-    #[arg(long, value_name = "PROGRAM")]
-    paratime: Option<PathBuf>,
+    pub(crate) clients: u16,
+    /// ParaTime to run: a program, a bundle (`.orc`), or `none`; a bare name is looked for beside this program.
+    #[arg(long, value_name = "PROGRAM|BUNDLE", default_value = "simple-keyvalue")]
+    pub(crate) paratime: PathBuf,
     /// Number of nodes that execute the ParaTime.
-    #[arg(long, default_value_t = 3, requires = "paratime")]
-    computes: u16,
+    #[arg(long, default_value_t = 3)]
+    pub(crate) computes: u16,
+    /// Key manager of the ParaTime: a program, or `none`. It runs without an enclave: its keys are no secret on this machine.
+    #[arg(long, value_name = "PROGRAM", default_value = "simple-keymanager")]
+    pub(crate) key_manager: PathBuf,
+    /// Number of nodes that run the key manager.
+    #[arg(long, default_value_t = 1)]
+    pub(crate) keymanagers: u16,
     /// Most transactions of a round.
-    #[arg(long, default_value_t = 1_000, requires = "paratime")]
-    batch: u64,
-    /// Run the ParaTime without a sandbox: where bubblewrap is missing.
-    #[arg(long, requires = "paratime")]
-    unconfined: bool,
+    #[arg(long, default_value_t = 1_000)]
+    pub(crate) batch: u64,
+    /// Run ParaTimes without a sandbox: where bubblewrap does not work.
+    #[arg(long)]
+    pub(crate) unconfined: bool,
+    /// Start the network that a file describes, in the form that the reference's oasis-net-runner takes.
+    #[arg(long, value_name = "FILE", conflicts_with_all = [
+        "validators", "clients", "paratime", "computes", "key_manager", "keymanagers", "batch", "unconfined",
+    ])]
+    pub(crate) fixture: Option<PathBuf>,
     /// First port; every node takes two.
     #[arg(long, default_value_t = 26_700)]
-    base_port: u16,
+    pub(crate) base_port: u16,
     /// Time between blocks in milliseconds.
-    #[arg(long, default_value_t = 500)]
-    block_time: u64,
+    #[arg(long, default_value_t = DEFAULT_BLOCK_TIME)]
+    pub(crate) block_time: u64,
     /// Blocks per epoch.
-    #[arg(long, default_value_t = 20)]
-    epoch_interval: i64,
+    #[arg(long, default_value_t = DEFAULT_EPOCH_INTERVAL)]
+    pub(crate) epoch_interval: i64,
     /// Name of the network.
     #[arg(long, default_value = "devnet")]
-    chain_id: String,
-    /// Return as soon as the network is ready, and let it run.
+    pub(crate) chain_id: String,
+    /// Port of the page that shows the network, on 127.0.0.1; if it is taken, another one.
+    #[arg(long, default_value_t = DASHBOARD_PORT)]
+    pub(crate) dashboard_port: u16,
+    /// Show no page.
     #[arg(long)]
-    detach: bool,
+    pub(crate) no_dashboard: bool,
+    /// Show the network in the terminal once it is ready.
+    #[arg(long, conflicts_with = "detach")]
+    pub(crate) tui: bool,
+    /// Return as soon as the network is ready, and let it run; `oasis-devnet dashboard` shows it then.
+    #[arg(long)]
+    pub(crate) detach: bool,
     /// Seconds that the network may take until it is ready.
-    #[arg(long, default_value_t = 60)]
-    timeout: u64,
+    #[arg(long, default_value_t = 120)]
+    pub(crate) timeout: u64,
     /// The node program; by default `oasis-node` beside this one.
     #[arg(long)]
-    node_binary: Option<PathBuf>,
+    pub(crate) node_binary: Option<PathBuf>,
+    /// Who runs the nodes when root starts the network; made if there is no such user.
+    #[arg(long, default_value = crate::user::USER_NAME)]
+    pub(crate) user: String,
+    /// Let root run the nodes when root starts the network.
+    #[arg(long, conflicts_with = "user")]
+    pub(crate) allow_root: bool,
 }
+
+/// Time between blocks in milliseconds: short, as key managers and committees take several epochs until they work.
+const DEFAULT_BLOCK_TIME: u64 = 200;
+/// Blocks per epoch, for the same reason.
+const DEFAULT_EPOCH_INTERVAL: i64 = 10;
 
 /// Runs the command and gives its exit code.
 pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
@@ -140,9 +188,14 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     };
     let done = runtime.block_on(async {
         match cli.command {
-            None => start(cli.start).await,
+            None => session::start(cli.start).await,
             Some(Command::Status(at)) => status(&absolute(&at.dir)?).await,
             Some(Command::Stop(at)) => stop(&absolute(&at.dir)?),
+            Some(Command::Dashboard(look)) => view::look(look).await,
+            Some(Command::Completion { shell }) => {
+                clap_complete::generate(shell, &mut Cli::command(), PROGRAM, &mut std::io::stdout());
+                Ok(())
+            }
             Some(Command::Load(load)) => put_load(&load).await,
         }
     });
@@ -154,250 +207,8 @@ fn fail(error: &dyn std::error::Error) -> ExitCode {
     ExitCode::FAILURE
 }
 
-fn absolute(dir: &Path) -> Result<PathBuf, DevnetError> {
+pub(crate) fn absolute(dir: &Path) -> Result<PathBuf, DevnetError> {
     std::path::absolute(dir).map_err(DevnetError::io("find", dir))
-}
-
-/// The node program: as named, or beside this one.
-fn node_binary(named: Option<PathBuf>) -> PathBuf {
-    named.unwrap_or_else(|| {
-        let own = std::env::current_exe().unwrap_or_default();
-        own.with_file_name("oasis-node")
-    })
-}
-
-/// The ParaTime's program: a path, or the name of one beside this program.
-fn paratime_binary(named: PathBuf) -> PathBuf {
-    if named.components().count() > 1 || named.is_file() {
-        return std::path::absolute(&named).unwrap_or(named);
-    }
-    std::env::current_exe().unwrap_or_default().with_file_name(named)
-}
-
-async fn start(start: Start) -> Result<(), DevnetError> {
-    let began = Instant::now();
-    let dir = absolute(&start.dir)?;
-    let plan = Plan {
-        dir: dir.clone(),
-        validators: start.validators,
-        clients: start.clients,
-        paratime: start.paratime.map(|program| ParaTime {
-            binary: paratime_binary(program),
-            computes: start.computes,
-            sandboxed: !start.unconfined,
-            checkpoint_interval: 0,
-            max_batch_size: start.batch,
-        }),
-        base_port: start.base_port,
-        block_time: Duration::from_millis(start.block_time),
-        epoch_interval: start.epoch_interval,
-        chain_id: start.chain_id,
-        genesis_time: SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .ok()
-            .and_then(|since| i64::try_from(since.as_secs()).ok())
-            .unwrap_or(0),
-    };
-    plan.check()?;
-    let binary = node_binary(start.node_binary);
-    if !binary.is_file() {
-        return Err(DevnetError::NoBinary { path: binary });
-    }
-    let old = State::load(&dir)?;
-    if let Some(old) = &old {
-        if start.reset {
-            old.stop(STOP_PATIENCE);
-            old.remove()?;
-        } else if let Some((node, pid)) = old.running().first() {
-            return Err(DevnetError::Running { dir, pid: *pid, node: node.name.clone() });
-        }
-    }
-    let kept = old.filter(|_| !start.reset);
-    let (nodes, chain_context, resumed) = match kept {
-        Some(state) => {
-            println!("resuming the network in {} (--reset begins anew)", dir.display());
-            (state.nodes.into_iter().map(|(node, _)| node).collect(), state.chain_context, true)
-        }
-        None => {
-            plan.check_ports()?;
-            let network = Network::create(plan.clone())?;
-            State::new(&plan, &network.chain_context, &[]).save()?;
-            println!("made keys, entity and genesis document in {}", dir.display());
-            (network.nodes(), network.chain_context, false)
-        }
-    };
-    if rustix::process::geteuid().is_root() {
-        println!("running the nodes as root: common.debug.allow_root is set in their configurations");
-    }
-
-    let stop = signals::stop_token().map_err(DevnetError::io("catch signals of", &dir))?;
-    let mut running = Running::new(&binary, nodes.clone())?;
-    running.start_all()?;
-    save(&dir, &chain_context, &nodes, &running.pids())?;
-    println!("started {} nodes", nodes.len());
-    let ready = tokio::select! {
-        ready = wait_ready(&nodes, &mut running, Duration::from_secs(start.timeout), &dir) => ready,
-        () = stop.cancelled() => return finish(&dir, &chain_context, &nodes, running),
-    };
-    let height = ready?;
-    println!("ready after {:.1} s at height {height}", began.elapsed().as_secs_f64());
-    first_transaction(&dir, &chain_context, &nodes, resumed).await?;
-    first_round(&nodes, &mut running, Duration::from_secs(start.timeout), &dir).await?;
-    describe(&dir, &chain_context, &nodes);
-    if start.detach {
-        running.release();
-        println!("the network runs on; stop it with `oasis-devnet stop --dir {}`", dir.display());
-        return Ok(());
-    }
-    println!("press Ctrl-C to stop");
-    loop {
-        tokio::select! {
-            () = stop.cancelled() => return finish(&dir, &chain_context, &nodes, running),
-            () = tokio::time::sleep(WATCH) => {}
-        }
-        if let Some(ended) = running.ended() {
-            return Err(ended);
-        }
-    }
-}
-
-fn save(dir: &Path, chain_context: &str, nodes: &[Node], pids: &[Option<u32>]) -> Result<(), DevnetError> {
-    let pids = pids.iter().copied().chain(std::iter::repeat(None));
-    let nodes = nodes.iter().cloned().zip(pids).collect();
-    State { dir: dir.to_owned(), chain_context: chain_context.to_owned(), nodes }.save()
-}
-
-fn finish(dir: &Path, chain_context: &str, nodes: &[Node], mut running: Running) -> Result<(), DevnetError> {
-    println!("stopping {} nodes", nodes.len());
-    let forced = running.stop();
-    for node in &forced {
-        println!("{node} did not end within {} s and was killed", STOP_PATIENCE.as_secs());
-    }
-    save(dir, chain_context, nodes, &[])?;
-    println!("stopped; nothing is left running");
-    Ok(())
-}
-
-/// Waits until every node answers, has caught up, and the network has made two blocks since.
-async fn wait_ready(nodes: &[Node], running: &mut Running, patience: Duration, dir: &Path) -> Result<i64, DevnetError> {
-    let until = Instant::now() + patience;
-    let mut waiting: Vec<&Node> = nodes.iter().filter(|node| node.role != Role::Seed).collect();
-    let all = waiting.len();
-    let mut height = 0;
-    while !waiting.is_empty() {
-        if let Some(ended) = running.ended() {
-            return Err(ended);
-        }
-        if Instant::now() > until {
-            let names: Vec<_> = waiting.iter().map(|node| node.name.as_str()).collect();
-            let what = format!("{} not in sync", names.join(", "));
-            return Err(DevnetError::NotReady { seconds: patience.as_secs(), what, dir: dir.to_owned() });
-        }
-        let mut still = Vec::new();
-        for node in waiting {
-            match synced_height(node).await {
-                Some(at) => {
-                    height = height.max(at);
-                    println!("  {} is in sync at height {at} ({}/{all})", node.name, all - still.len());
-                }
-                None => still.push(node),
-            }
-        }
-        waiting = still;
-        tokio::time::sleep(POLL).await;
-    }
-    Ok(height)
-}
-
-/// The node's height, once it has caught up and has a block.
-async fn synced_height(node: &Node) -> Option<i64> {
-    let chain = Chain::connect(node).await.ok()?;
-    if !chain.is_synced().await.ok()? {
-        return None;
-    }
-    chain.height().await.ok().filter(|height| *height > 0)
-}
-
-/// Moves tokens from one funded account to another, and shows what both have.
-async fn first_transaction(dir: &Path, chain_context: &str, nodes: &[Node], resumed: bool) -> Result<(), DevnetError> {
-    let last = nodes.iter().rev().find(|node| node.role != Role::Seed);
-    let (Some(node), false) = (last, resumed) else { return Ok(()) };
-    let fault = |message: String| DevnetError::Call { node: node.name.clone(), message };
-    let context = ChainContext::parse(chain_context).map_err(|error| fault(error.to_string()))?;
-    let accounts = crate::network::accounts(dir, crate::keys::load_key)?;
-    let [from, to, ..] = accounts.as_slice() else { return Ok(()) };
-    let chain = Chain::connect(node).await?;
-    let amount = Quantity::from(FIRST_TRANSFER);
-    let began = Instant::now();
-    let hash = chain.transfer(&context, &from.key, to.address, &amount).await?;
-    let balance = chain.account(to.address).await?.general.balance;
-    println!(
-        "sent {amount} base units from {} to {}: transaction {hash}, in a block after {:.1} s; {} now has {balance}",
-        from.name,
-        to.name,
-        began.elapsed().as_secs_f64(),
-        to.name,
-    );
-    Ok(())
-}
-
-/// Waits until the ParaTime has a committee, and has it execute a transaction.
-async fn first_round(nodes: &[Node], running: &mut Running, patience: Duration, dir: &Path) -> Result<(), DevnetError> {
-    let Some(node) = nodes.iter().rev().find(|node| matches!(node.role, Role::Compute | Role::Client)) else {
-        return Ok(());
-    };
-    if !nodes.iter().any(|node| node.role == Role::Compute) {
-        return Ok(());
-    }
-    let paratime = KeyValue::connect(node).await?;
-    let until = Instant::now() + patience;
-    loop {
-        // The first rounds are those of the genesis block and of the elections.
-        let standing = match paratime.newest().await {
-            Ok(block) if block.header.round > 1 => break,
-            Ok(block) => format!("round {}", block.header.round),
-            Err(error) => error.to_string(),
-        };
-        if let Some(ended) = running.ended() {
-            return Err(ended);
-        }
-        if Instant::now() > until {
-            let what = format!("ParaTime has no committee yet ({standing})");
-            return Err(DevnetError::NotReady { seconds: patience.as_secs(), what, dir: dir.to_owned() });
-        }
-        tokio::time::sleep(POLL).await;
-    }
-    // The same as in an earlier run would be refused for its nonce.
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos().to_string();
-    let began = Instant::now();
-    let meta = paratime.submit(paratime.insertion(now.as_bytes(), 0, "first", &now)).await?;
-    if let Some(error) = meta.check_tx_error {
-        return Err(DevnetError::Call { node: node.name.clone(), message: format!("ParaTime refuses: {error}") });
-    }
-    println!(
-        "the ParaTime {} executed a transaction in round {} after {:.1} s",
-        crate::paratime::id(),
-        meta.round,
-        began.elapsed().as_secs_f64()
-    );
-    Ok(())
-}
-
-fn describe(dir: &Path, chain_context: &str, nodes: &[Node]) {
-    println!("\nchain context  {chain_context}");
-    println!("genesis        {}", crate::plan::genesis_file(dir).display());
-    for node in nodes {
-        let (name, p2p, socket) = (&node.name, node.p2p_port, node.socket());
-        println!(
-            "{name:<14} consensus 127.0.0.1:{}  p2p 127.0.0.1:{p2p}  unix:{}",
-            node.consensus_port,
-            socket.display()
-        );
-    }
-    println!("accounts       keys below {}", dir.join("accounts").display());
-    if let Some(node) = nodes.iter().rev().find(|node| node.role != Role::Seed) {
-        println!("try            oasis-node control status -a unix:{}\n", node.socket().display());
-    }
 }
 
 async fn status(dir: &Path) -> Result<(), DevnetError> {

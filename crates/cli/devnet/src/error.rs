@@ -6,7 +6,7 @@ use std::path::PathBuf;
 #[derive(Debug, thiserror::Error)]
 pub enum DevnetError {
     /// The ParaTime's program cannot be made a bundle.
-    #[error("ParaTime program {path}: {reason}")]
+    #[error("runtime {}: {reason}", path.display())]
     Bundle {
         /// The program.
         path: PathBuf,
@@ -79,6 +79,41 @@ pub enum DevnetError {
         /// Where it was looked for.
         path: PathBuf,
     },
+    /// A runtime's program or bundle is not there.
+    #[error("there is no runtime at {}: build the examples with `cargo build --release -p simple-keyvalue -p simple-keymanager`, or name another with --paratime or --key-manager", path.display())]
+    NoRuntime {
+        /// Where it was looked for.
+        path: PathBuf,
+    },
+    /// The user that is to run the nodes cannot be made.
+    #[error(
+        "could not make the user {name} to run the nodes ({reason}); name another with --user, or run them as root with --allow-root"
+    )]
+    User {
+        /// Its name.
+        name: String,
+        /// Why.
+        reason: String,
+    },
+    /// ParaTimes cannot be put into a sandbox here.
+    #[error(
+        "bubblewrap does not work here ({reason}); install it with `apt-get install bubblewrap` (and contrib/apparmor/bwrap-oasis where user namespaces are restricted), or run the ParaTime without a sandbox with --unconfined"
+    )]
+    Sandbox {
+        /// Why.
+        reason: String,
+    },
+    /// A fixture that makes no network.
+    #[error("fixture {}: {reason}", path.display())]
+    Fixture {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong, and where.
+        reason: String,
+    },
+    /// There is no page.
+    #[error(transparent)]
+    Dashboard(#[from] cli_dashboard::DashboardError),
     /// Keys could not be made or read.
     #[error(transparent)]
     Key(#[from] base_identity::FileError),

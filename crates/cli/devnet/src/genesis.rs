@@ -1,18 +1,21 @@
-//! The genesis document of a local network: real rules with short times, and no debugging options but loopback addresses.
+//! The genesis document of a local network: real rules with short times, and no debugging options but loopback addresses
+//! and, for key managers without enclaves, runtimes for tests.
 
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
 
 use base_codec::Bytes;
 use base_identity::Identity;
-use base_prims::{Address, Hash, PublicKey, Quantity, Version};
+use base_prims::{Address, PublicKey, Quantity, Version};
+use serde_json::Value;
 use wire_cometbft::Time;
 use wire_consensus::beacon::{self, VrfParameters};
 use wire_consensus::entity;
 use wire_consensus::genesis::{Document, GenesisTime};
 use wire_consensus::governance;
+use wire_consensus::keymanager;
 use wire_consensus::node::{self, ConsensusAddress, ConsensusInfo, NetAddress, P2pInfo, Roles, TlsInfo, VrfInfo};
-use wire_consensus::registry::{self, RuntimeGovernanceModel};
+use wire_consensus::registry::{self, Runtime, RuntimeGovernanceModel};
 use wire_consensus::signed::{MultiSigned, Signed};
 use wire_consensus::staking::{
     Account, CommissionScheduleRules, Delegation, REQUIRED_THRESHOLDS, SharePool, Slash, SlashReason, ThresholdKind,
@@ -20,9 +23,10 @@ use wire_consensus::staking::{
 use wire_consensus::transaction::Costs;
 
 use crate::DevnetError;
+use crate::blueprint::Blueprint;
+use crate::fixture::is_nothing;
 use crate::keys::Owner;
 use crate::network::Funded;
-use crate::paratime;
 use crate::plan::{Node, Plan};
 
 /// Tokens are written with this many decimals, as on the public networks.
@@ -43,38 +47,96 @@ const GENESIS_REGISTRATION_EPOCHS: u64 = 2;
 pub(crate) struct Registered<'a> {
     pub(crate) node: &'a Node,
     pub(crate) identity: &'a Identity,
+    pub(crate) owner: &'a Owner,
 }
 
-/// The document of a network whose validators belong to `owner`.
-pub(crate) fn build(
-    plan: &Plan,
-    owner: &Owner,
-    validators: &[Registered<'_>],
-    accounts: &[Funded],
-    bundle: Option<Hash>,
-) -> Result<Document, DevnetError> {
+/// What a document is made from.
+pub(crate) struct Parts<'a> {
+    pub(crate) plan: &'a Plan,
+    pub(crate) blueprint: &'a Blueprint,
+    pub(crate) owners: &'a [Owner],
+    pub(crate) validators: &'a [Registered<'a>],
+    pub(crate) accounts: &'a [Funded],
+    pub(crate) runtimes: Vec<Runtime>,
+    pub(crate) key_managers: Vec<keymanager::Status>,
+}
+
+/// The document of a network.
+pub(crate) fn build(parts: Parts<'_>) -> Result<Document, DevnetError> {
+    let Parts { plan, blueprint, owners, validators, accounts, runtimes, key_managers } = parts;
     let mut document = Document {
-        height: 1,
-        time: GenesisTime(Time::new(plan.genesis_time, 0).map_err(|error| DevnetError::Genesis(error.to_string()))?),
+        height: blueprint.initial_height.unwrap_or(1),
+        time: GenesisTime(Time::new(plan.genesis_time, 0).map_err(fault)?),
         chain_id: plan.chain_id.clone(),
         ..Document::default()
     };
     parameters(plan, validators.len(), &mut document);
-    ledger(owner, accounts, &mut document);
-    document.registry.entities = vec![sign_entity(owner)?];
-    document.registry.nodes =
-        validators.iter().map(|registered| sign_node(owner, registered)).collect::<Result<_, _>>()?;
-    if let (Some(paratime), Some(checksum)) = (&plan.paratime, bundle) {
-        document.registry.runtimes = vec![paratime::descriptor(paratime, owner.entity.id, checksum)];
+    ledger(owners, accounts, &mut document);
+    document.registry.entities = owners.iter().map(sign_entity).collect::<Result<_, _>>()?;
+    document.registry.nodes = validators.iter().map(sign_node).collect::<Result<_, _>>()?;
+    document.registry.parameters.debug_allow_test_runtimes = runtimes.iter().any(|runtime| runtime.id.is_test());
+    document.registry.runtimes = runtimes;
+    document.keymanager.statuses = key_managers;
+    if blueprint.genesis.is_empty() {
+        return Ok(document);
     }
+    let mut document = replaced(&document, &blueprint.genesis)?;
+    let beacon = &mut document.beacon.parameters;
+    if beacon.backend == beacon::BACKEND_INSECURE {
+        let parameters = beacon.insecure_parameters.get_or_insert_default();
+        if parameters.interval == 0 {
+            parameters.interval = plan.epoch_interval;
+        }
+    }
+    document.staking.total_supply = supply(&document);
     Ok(document)
+}
+
+/// The document with parts of it replaced.
+fn replaced(document: &Document, parts: &[(&'static str, Value)]) -> Result<Document, DevnetError> {
+    let mut value: Value = serde_json::from_str(&document.to_canonical_json()).map_err(fault)?;
+    for (path, part) in parts {
+        let place = path.split('.').try_fold(&mut value, |value, key| value.get_mut(key));
+        if let Some(place) = place {
+            fill(place, part);
+        }
+    }
+    Document::from_json(&value.to_string()).map_err(fault)
+}
+
+/// Puts everything that `over` says into `base`; zeros and what is empty say nothing.
+fn fill(base: &mut Value, over: &Value) {
+    match (base, over) {
+        (_, over) if is_nothing(over) => {}
+        (Value::Object(base), Value::Object(over)) => {
+            for (key, value) in over.iter().filter(|(_, value)| !is_nothing(value)) {
+                fill(base.entry(key.clone()).or_insert(Value::Null), value);
+            }
+        }
+        (base, over) => *base = over.clone(),
+    }
+}
+
+/// All tokens that the document gives to anybody.
+fn supply(document: &Document) -> Quantity {
+    let staking = &document.staking;
+    let mut total = Quantity::default();
+    for account in staking.ledger.values() {
+        for part in [&account.general.balance, &account.escrow.active.balance, &account.escrow.debonding.balance] {
+            total.add_assign(part);
+        }
+    }
+    for part in [&staking.common_pool, &staking.last_block_fees, &staking.governance_deposits] {
+        total.add_assign(part);
+    }
+    total
 }
 
 fn sign_entity(owner: &Owner) -> Result<Signed, DevnetError> {
     Signed::sign(&owner.key, entity::REGISTER_CONTEXT, None, &owner.entity).map_err(fault)
 }
 
-fn sign_node(owner: &Owner, Registered { node, identity }: &Registered<'_>) -> Result<MultiSigned, DevnetError> {
+fn sign_node(Registered { node, identity, owner }: &Registered<'_>) -> Result<MultiSigned, DevnetError> {
     let descriptor = descriptor(owner.entity.id, node, identity);
     let keys = [&identity.node, &identity.p2p, &identity.consensus, &identity.vrf, identity.tls.key()];
     MultiSigned::sign(&keys, node::REGISTER_CONTEXT, None, &descriptor).map_err(fault)
@@ -231,26 +293,23 @@ fn staking_parameters(staking: &mut wire_consensus::staking::Parameters) {
     staking.fee_split_weight_next_propose = Quantity::from(1_u64);
 }
 
-fn ledger(owner: &Owner, accounts: &[Funded], document: &mut Document) {
+fn ledger(owners: &[Owner], accounts: &[Funded], document: &mut Document) {
     let staking = &mut document.staking;
-    let mut total = Quantity::default();
     for account in accounts {
-        let balance = tokens(ACCOUNT_TOKENS);
-        total.add_assign(&balance);
         let mut entry = Account::default();
-        entry.general.balance = balance;
+        entry.general.balance = tokens(ACCOUNT_TOKENS);
         staking.ledger.insert(account.address, entry);
     }
-    let entity = Address::of_key(&owner.entity.id);
-    let (free, stake) = (tokens(ENTITY_TOKENS), tokens(STAKE_TOKENS));
-    total.add_assign(&free);
-    total.add_assign(&stake);
-    let mut entry = Account::default();
-    entry.general.balance = free;
-    entry.escrow.active = SharePool { balance: stake.clone(), total_shares: stake.clone() };
-    staking.ledger.insert(entity, entry);
-    staking.delegations = BTreeMap::from([(entity, BTreeMap::from([(entity, Delegation { shares: stake })]))]);
-    staking.total_supply = total;
+    for owner in owners {
+        let entity = Address::of_key(&owner.entity.id);
+        let stake = tokens(STAKE_TOKENS);
+        let mut entry = Account::default();
+        entry.general.balance = tokens(ENTITY_TOKENS);
+        entry.escrow.active = SharePool { balance: stake.clone(), total_shares: stake.clone() };
+        staking.ledger.insert(entity, entry);
+        staking.delegations.insert(entity, BTreeMap::from([(entity, Delegation { shares: stake })]));
+    }
+    document.staking.total_supply = supply(document);
     let note = b"local network".to_vec();
     document.extra_data = Some(BTreeMap::from([("purpose".to_owned(), Some(Bytes(note)))]));
 }

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use base_codec::json;
+use base_crypto::blacklist::test_key;
 use base_crypto::ed25519::SecretKey;
 use base_identity::{FileError, Identity, KeyRole};
 use base_prims::PublicKey;
@@ -20,9 +21,18 @@ pub(crate) struct Owner {
     pub(crate) entity: Entity,
 }
 
-/// Makes an entity that owns `nodes` and writes key and descriptor into `dir`.
-pub(crate) fn make_entity(dir: &Path, nodes: Vec<PublicKey>) -> Result<Owner, DevnetError> {
-    let key = make_key(dir)?;
+/// Name of the key of the test entity. Source: `go/common/entity`.
+const TEST_ENTITY: &str = "ekiden test entity key seed";
+
+/// Makes an entity that owns `nodes` and writes key and descriptor into `dir`; the test entity has the key that
+/// everybody knows.
+pub(crate) fn make_entity(dir: &Path, is_test: bool, nodes: Vec<PublicKey>) -> Result<Owner, DevnetError> {
+    let key = if is_test {
+        make_dir(dir)?;
+        test_key(TEST_ENTITY)
+    } else {
+        make_key(dir)?
+    };
     let entity = Entity { v: LATEST_VERSION, id: key.public().into(), nodes };
     let path = dir.join(ENTITY_FILE);
     std::fs::write(&path, json::to_string(&entity)).map_err(DevnetError::io("write", &path))?;

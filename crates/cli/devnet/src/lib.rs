@@ -13,10 +13,13 @@
 //! Tests: the plan and its genesis pass the node's own checks; a network of real processes comes up, transacts, loses a
 //! validator and gets it back, and leaves nothing running.
 
+mod blueprint;
 pub mod chain;
 mod cli;
 mod config;
+mod connection;
 mod error;
+mod fixture;
 mod genesis;
 mod keys;
 pub mod keyvalue;
@@ -25,14 +28,19 @@ mod network;
 mod paratime;
 pub mod plan;
 pub mod process;
+mod session;
 pub mod state;
+pub mod trial;
+mod user;
+mod view;
 
 pub use cli::run;
 pub use error::DevnetError;
 pub use network::{Funded, Network};
-pub use plan::{Node, ParaTime, Plan, Role};
+pub use plan::{BundleId, KeyManager, Node, ParaTime, Plan, Role};
 pub use process::Running;
 pub use state::State;
+pub use user::User;
 
 #[cfg(test)]
 mod tests;

@@ -1,92 +1,192 @@
-//! The ParaTime of a local network: its bundle and its descriptor.
+//! The runtimes of a local network: their bundles, descriptors, and the state of key managers.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 
 use base_codec::Bytes;
-use base_prims::{Hash, Namespace, PublicKey, Quantity, Version};
-use rt_bundle::{Binary, Wrap};
+use base_crypto::blacklist::test_key;
+use base_prims::{Hash, PublicKey};
+use rt_bundle::{Binary, Bundle, OpenOptions, Wrap};
+use wire_consensus::keymanager::{PolicySgx, SignedPolicySgx, Status};
 use wire_consensus::registry::{
-    Empty, ExecutorParameters, Runtime, RuntimeAdmissionPolicy, RuntimeGenesis, RuntimeGovernanceModel, RuntimeKind,
-    RuntimeStakingParameters, StorageParameters, TxnSchedulerParameters, VersionInfo,
+    Empty, EntityWhitelist, EntityWhitelistRole, PerRoleAdmissionPolicy, Runtime, RuntimeAdmissionPolicy,
+    RuntimeGenesis, VersionInfo,
 };
+use wire_consensus::signed::Signature;
+use wire_runtime::bundle::{ComponentId, Elf};
 
 use crate::DevnetError;
-use crate::plan::{ParaTime, Plan};
+use crate::blueprint::{Admission, Component, DeploymentPlan, RuntimePlan, Source};
+use crate::plan::{BundleId, Plan};
 
-/// Version of the program, as it says itself.
-const VERSION: Version = Version::new(0, 0, 0);
 /// Version of the descriptor.
 const DESCRIPTOR_VERSION: u16 = 3;
-/// Blocks until a round times out.
-const ROUND_TIMEOUT: i64 = 20;
-/// How long a scheduler waits for a full batch, and others for a scheduler, in nanoseconds.
-const BATCH_FLUSH_TIMEOUT: i64 = 1_000_000_000;
-const PROPOSER_TIMEOUT: i64 = 2_000_000_000;
-/// Most bytes of a round's transactions.
-const MAX_BATCH_BYTES: u64 = 16 << 20;
-/// Checkpoints that are kept, and bytes of a chunk.
-const CHECKPOINTS_KEPT: u64 = 2;
-const CHUNK_BYTES: u64 = 1 << 20;
+/// Names of the keys that sign policies of test networks, which the example's key manager trusts.
+const POLICY_SIGNERS: [&str; 3] = [
+    "ekiden key manager test multisig key 0",
+    "ekiden key manager test multisig key 1",
+    "ekiden key manager test multisig key 2",
+];
+/// Kind of a component that runs off the chain.
+const KIND_ROFL: &str = "rofl";
 
-/// The id of the ParaTime.
-pub(crate) fn id() -> Namespace {
-    let mut bytes = [0; 32];
-    bytes[31] = 1;
-    Namespace::from_bytes_unchecked(bytes)
+fn wrong(path: &Path) -> impl FnOnce(rt_bundle::Error) -> DevnetError {
+    let path = path.to_owned();
+    move |error| DevnetError::Bundle { path, reason: error.to_string() }
 }
 
-/// Writes the bundle and gives the checksum of its manifest.
-pub(crate) fn bundle(plan: &Plan, paratime: &ParaTime) -> Result<Hash, DevnetError> {
-    let wrap = Wrap {
-        runtime_id: id(),
-        name: "devnet".to_owned(),
-        version: Some(VERSION),
-        binary: Binary::Elf(paratime.binary.clone()),
+/// What a bundle says about itself; nothing if the file is a program.
+///
+/// # Errors
+/// If it is neither, or can only run in an enclave.
+pub(crate) fn inspect(path: &Path) -> Result<Option<BundleId>, DevnetError> {
+    if path.extension().is_none_or(|extension| extension != "orc") {
+        return Ok(None);
+    }
+    let bundle = Bundle::open(path, &OpenOptions::default()).map_err(wrong(path))?;
+    let failed = |reason: &str| DevnetError::Bundle { path: path.to_owned(), reason: reason.to_owned() };
+    let component = bundle.manifest().component(&ComponentId::Ronl).ok_or_else(|| failed("no on-chain component"))?;
+    if component.elf.is_none() {
+        return Err(failed("it has no executable for machines without enclaves"));
+    }
+    Ok(Some(BundleId { id: bundle.manifest().id, version: component.version }))
+}
+
+/// A deployment whose bundle lies below the network's directory.
+pub(crate) struct Deployed {
+    pub(crate) path: PathBuf,
+    pub(crate) is_excluded: bool,
+    info: VersionInfo,
+}
+
+/// Writes the bundles of a runtime.
+pub(crate) fn bundles(plan: &Plan, runtime: &RuntimePlan) -> Result<Vec<Deployed>, DevnetError> {
+    let dir = plan.bundles_dir();
+    std::fs::create_dir_all(&dir).map_err(DevnetError::io("create", &dir))?;
+    let numbered = runtime.deployments.iter().enumerate();
+    numbered.map(|(number, deployment)| deploy(&dir, runtime, number, deployment)).collect()
+}
+
+fn deploy(
+    dir: &Path,
+    runtime: &RuntimePlan,
+    number: usize,
+    deployment: &DeploymentPlan,
+) -> Result<Deployed, DevnetError> {
+    let path = dir.join(format!("{}-{number}.orc", runtime.name));
+    let (version, hash) = match &deployment.source {
+        Source::Bundle(source) => {
+            std::fs::copy(source, &path).map_err(DevnetError::io("copy", source))?;
+            let bundle = Bundle::open(&path, &OpenOptions::default()).map_err(wrong(source))?;
+            let component = bundle.manifest().component(&ComponentId::Ronl);
+            (component.map(|component| component.version).unwrap_or_default(), bundle.manifest_hash())
+        }
+        Source::Programs(components) => {
+            let Some(first) = components.iter().find(|component| component.kind != KIND_ROFL) else {
+                return Err(DevnetError::Bundle { path, reason: "no on-chain component".to_owned() });
+            };
+            (first.version, wrap(&path, runtime, first, components)?)
+        }
     };
-    let wrong =
-        |error: rt_bundle::Error| DevnetError::Bundle { path: paratime.binary.clone(), reason: error.to_string() };
-    wrap.to_builder().map_err(wrong)?.write(&plan.bundle_file()).map_err(wrong)
+    let info = VersionInfo {
+        version,
+        valid_from: deployment.valid_from,
+        tee: None,
+        bundle_checksum: Bytes(hash.as_bytes().to_vec()),
+    };
+    Ok(Deployed { path, is_excluded: deployment.is_excluded, info })
+}
+
+fn wrap(path: &Path, runtime: &RuntimePlan, ronl: &Component, all: &[Component]) -> Result<Hash, DevnetError> {
+    let wrap = Wrap {
+        runtime_id: runtime.id,
+        name: runtime.name.clone(),
+        version: Some(ronl.version),
+        binary: Binary::Elf(ronl.program.clone()),
+    };
+    let mut builder = wrap.to_builder().map_err(wrong(&ronl.program))?;
+    for (number, component) in all.iter().filter(|component| component.kind == KIND_ROFL).enumerate() {
+        let file = format!("rofl-{number}.elf");
+        builder.add_file(&file, &component.program).map_err(wrong(&component.program))?;
+        builder.edit(|manifest| {
+            manifest.components.push(wire_runtime::bundle::Component {
+                kind: KIND_ROFL.into(),
+                name: component.name.clone(),
+                version: component.version,
+                elf: Some(Elf { executable: file }),
+                ..wire_runtime::bundle::Component::default()
+            });
+        });
+    }
+    builder.write(path).map_err(wrong(path))
 }
 
 /// The descriptor.
-pub(crate) fn descriptor(paratime: &ParaTime, entity_id: PublicKey, bundle: Hash) -> Runtime {
-    let backup = u16::from(paratime.computes >= 3);
-    Runtime {
+pub(crate) fn descriptor(
+    runtime: &RuntimePlan,
+    deployed: &[Deployed],
+    runtimes: &[RuntimePlan],
+    entities: &[PublicKey],
+) -> Result<Runtime, DevnetError> {
+    let entity = entities.get(runtime.entity).copied();
+    let entity_id = entity.ok_or_else(|| DevnetError::Plan(format!("there is no entity {}", runtime.entity)))?;
+    Ok(Runtime {
         v: DESCRIPTOR_VERSION,
-        id: id(),
+        id: runtime.id,
         entity_id,
-        genesis: RuntimeGenesis { state_root: Hash::EMPTY, round: 0 },
-        kind: RuntimeKind::COMPUTE,
-        executor: ExecutorParameters {
-            group_size: paratime.computes - backup,
-            group_backup_size: backup,
-            allowed_stragglers: 0,
-            round_timeout: ROUND_TIMEOUT,
-            max_messages: 128,
-            ..ExecutorParameters::default()
-        },
-        txn_scheduler: TxnSchedulerParameters {
-            batch_flush_timeout: BATCH_FLUSH_TIMEOUT,
-            max_batch_size: paratime.max_batch_size,
-            max_batch_size_bytes: MAX_BATCH_BYTES,
-            max_in_messages: 128,
-            proposer_timeout: PROPOSER_TIMEOUT,
-        },
-        storage: StorageParameters {
-            checkpoint_interval: paratime.checkpoint_interval,
-            checkpoint_num_kept: if paratime.checkpoint_interval > 0 { CHECKPOINTS_KEPT } else { 0 },
-            checkpoint_chunk_size: if paratime.checkpoint_interval > 0 { CHUNK_BYTES } else { 0 },
-        },
-        admission_policy: RuntimeAdmissionPolicy { any_node: Some(Empty {}), ..RuntimeAdmissionPolicy::default() },
-        staking: RuntimeStakingParameters {
-            min_in_message_fee: Quantity::default(),
-            ..RuntimeStakingParameters::default()
-        },
-        governance_model: RuntimeGovernanceModel::ENTITY,
-        deployments: vec![Some(VersionInfo {
-            version: VERSION,
-            valid_from: 0,
-            tee: None,
-            bundle_checksum: Bytes(bundle.as_bytes().to_vec()),
-        })],
+        genesis: RuntimeGenesis { state_root: runtime.genesis_state_root, round: runtime.genesis_round },
+        kind: runtime.kind,
+        key_manager: runtime.key_manager.and_then(|place| runtimes.get(place)).map(|manager| manager.id),
+        executor: runtime.executor.clone(),
+        txn_scheduler: runtime.txn_scheduler.clone(),
+        storage: runtime.storage.clone(),
+        admission_policy: admission(&runtime.admission, entities),
+        constraints: runtime.constraints.constraints.clone(),
+        staking: runtime.staking.clone(),
+        governance_model: runtime.governance_model,
+        deployments: deployed.iter().map(|deployed| Some(deployed.info.clone())).collect(),
         ..Runtime::default()
+    })
+}
+
+fn admission(admission: &Admission, entities: &[PublicKey]) -> RuntimeAdmissionPolicy {
+    RuntimeAdmissionPolicy {
+        any_node: admission.any_node.then_some(Empty {}),
+        entity_whitelist: admission
+            .entities
+            .as_ref()
+            .map(|map| EntityWhitelist { entities: Some(by_key(map, entities)) }),
+        per_role: admission.per_role.as_ref().map(|roles| {
+            let policy = |map: &Option<BTreeMap<usize, _>>| PerRoleAdmissionPolicy {
+                entity_whitelist: map.as_ref().map(|map| EntityWhitelistRole { entities: Some(by_key(map, entities)) }),
+            };
+            roles.iter().map(|(role, map)| (*role, policy(map))).collect()
+        }),
     }
+}
+
+fn by_key<T: Clone>(map: &BTreeMap<usize, T>, entities: &[PublicKey]) -> BTreeMap<PublicKey, T> {
+    map.iter().filter_map(|(place, value)| Some((*entities.get(*place)?, value.clone()))).collect()
+}
+
+/// The state of a key manager before its first node: with its policy, signed by the keys of test networks.
+///
+/// Without enclaves the policy names none; it then only says whether and how often the secret is renewed.
+pub(crate) fn key_manager(runtime: &RuntimePlan) -> Result<Status, DevnetError> {
+    let sign = |plan: &crate::blueprint::PolicyPlan| {
+        let policy = PolicySgx {
+            serial: plan.serial,
+            id: runtime.id,
+            enclaves: Some(BTreeMap::new()),
+            master_secret_rotation_interval: plan.rotation_interval,
+            ..PolicySgx::default()
+        };
+        let raw = base_codec::cbor::to_vec(&policy);
+        let context = &base_crypto::context::KEYMANAGER_POLICY;
+        let sign = |name: &&str| Signature::sign(&test_key(name), context, None, &raw);
+        let signatures = POLICY_SIGNERS.iter().map(sign).collect::<Result<Vec<_>, _>>();
+        let signatures = signatures.map_err(|error| DevnetError::Genesis(error.to_string()))?;
+        Ok::<_, DevnetError>(SignedPolicySgx { policy, signatures: Some(signatures) })
+    };
+    Ok(Status { id: runtime.id, policy: runtime.policy.as_ref().map(sign).transpose()?, ..Status::default() })
 }

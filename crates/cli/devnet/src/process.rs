@@ -1,5 +1,6 @@
 //! The processes of the nodes: start, watch, stop.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
@@ -10,6 +11,7 @@ use rustix::process::{Pid, Signal, kill_process, test_kill_process};
 
 use crate::DevnetError;
 use crate::plan::Node;
+use crate::user::User;
 
 /// How long a node may take to end after it was asked to.
 pub const STOP_PATIENCE: Duration = Duration::from_secs(15);
@@ -25,6 +27,7 @@ pub struct Running {
     binary: PathBuf,
     nodes: Vec<(Node, Option<Child>)>,
     arguments: Vec<String>,
+    user: Option<User>,
 }
 
 impl Running {
@@ -37,7 +40,7 @@ impl Running {
             return Err(DevnetError::NoBinary { path: binary.to_owned() });
         }
         let nodes = nodes.into_iter().map(|node| (node, None)).collect();
-        Ok(Self { binary: binary.to_owned(), nodes, arguments: Vec::new() })
+        Ok(Self { binary: binary.to_owned(), nodes, arguments: Vec::new(), user: None })
     }
 
     /// Gives every node these arguments besides.
@@ -47,12 +50,21 @@ impl Running {
         self
     }
 
-    /// Starts every node that does not run.
+    /// Has another user run the nodes.
+    #[must_use]
+    pub fn with_user(mut self, user: Option<User>) -> Self {
+        self.user = user;
+        self
+    }
+
+    /// Starts every node that does not run and is not one to be started by hand.
     ///
     /// # Errors
     /// What could not be started.
     pub fn start_all(&mut self) -> Result<(), DevnetError> {
-        (0..self.nodes.len()).try_for_each(|index| self.start(index))
+        let starts: Vec<_> =
+            (0..self.nodes.len()).filter(|at| self.nodes.get(*at).is_some_and(|(n, _)| n.starts)).collect();
+        starts.into_iter().try_for_each(|index| self.start(index))
     }
 
     /// Starts one node, unless it runs.
@@ -69,19 +81,23 @@ impl Running {
         let file = File::options().create(true).append(true).open(&console);
         let file = file.map_err(DevnetError::io("open", &console))?;
         let twin = file.try_clone().map_err(DevnetError::io("open", &console))?;
-        let started = Command::new(&binary)
+        let mut command = Command::new(&binary);
+        command
             .arg("--config")
             .arg(node.config())
             .arg("--debug.dont_blame_oasis")
+            .args(&node.arguments)
             .args(&self.arguments)
             .current_dir(&node.dir)
             .stdin(Stdio::null())
             .stdout(file)
             .stderr(twin)
             // A group of its own: Ctrl-C reaches only us, and we stop the nodes in order.
-            .process_group(0)
-            .spawn();
-        *child = Some(started.map_err(DevnetError::io("start", &binary))?);
+            .process_group(0);
+        if let Some(user) = &self.user {
+            user.apply(&mut command);
+        }
+        *child = Some(command.spawn().map_err(DevnetError::io("start", &binary))?);
         Ok(())
     }
 
@@ -195,4 +211,31 @@ pub(crate) fn stop_all(processes: &[(u32, PathBuf)], patience: Duration) -> Vec<
         signal(*pid, Signal::KILL);
     }
     forced
+}
+
+/// Memory of processes and of all that they started: how many they are, and their anonymous memory in bytes.
+#[must_use]
+pub fn memory(pids: &[u32]) -> (usize, u64) {
+    let mut parents: BTreeMap<u32, Vec<u32>> = BTreeMap::new();
+    for entry in std::fs::read_dir("/proc").into_iter().flatten().flatten() {
+        let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<u32>().ok()) else { continue };
+        let text = std::fs::read_to_string(entry.path().join("status")).unwrap_or_default();
+        if let Some(parent) = number(&text, "PPid:") {
+            parents.entry(u32::try_from(parent).unwrap_or(0)).or_default().push(pid);
+        }
+    }
+    let (mut todo, mut seen, mut total) = (pids.to_vec(), BTreeSet::new(), 0_u64);
+    while let Some(pid) = todo.pop() {
+        if seen.insert(pid) {
+            let text = std::fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap_or_default();
+            total = total.saturating_add(number(&text, "Anonymous:").unwrap_or(0).saturating_mul(1024));
+            todo.extend(parents.get(&pid).into_iter().flatten());
+        }
+    }
+    (seen.len(), total)
+}
+
+/// The number behind a name at the beginning of a line.
+fn number(text: &str, name: &str) -> Option<u64> {
+    text.lines().find_map(|line| line.strip_prefix(name))?.split_whitespace().next()?.parse().ok()
 }

@@ -3,15 +3,18 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use base_prims::Namespace;
 use serde_json::{Value, json};
 
-use crate::plan::{Node, Plan, Role};
-use crate::{DevnetError, process};
+use wire_consensus::registry::RuntimeKind;
+
+use crate::plan::{Node, Role};
+use crate::{DevnetError, Network, process};
 
 /// The file.
 pub const MARKER: &str = "devnet.json";
 /// Form of the file.
-const FORM: u64 = 1;
+const FORM: u64 = 2;
 
 /// A network in a directory, as its file tells.
 #[derive(Debug, Clone)]
@@ -22,15 +25,53 @@ pub struct State {
     pub chain_context: String,
     /// Nodes with the processes that were started for them.
     pub nodes: Vec<(Node, Option<u32>)>,
+    /// Its ParaTimes.
+    pub paratimes: Vec<Hosted>,
+    /// Who runs the nodes, if not whoever runs this program.
+    pub user: Option<String>,
+}
+
+/// A ParaTime of a network.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Hosted {
+    /// Its id.
+    pub id: Namespace,
+    /// Its key manager.
+    pub key_manager: Option<Namespace>,
+    /// Its transactions are those of the key-value example.
+    pub is_example: bool,
 }
 
 impl State {
-    /// The state of a network that was just made or started.
+    /// The state of a network that was just made.
+    ///
+    /// # Errors
+    /// If its plan cannot be read again.
+    pub fn new(network: &Network) -> Result<Self, DevnetError> {
+        let plan = &network.plan;
+        let blueprint = plan.blueprint()?;
+        let managers = |place: usize| blueprint.runtimes.get(place).map(|manager| manager.id);
+        let paratimes = blueprint.runtimes.iter().filter(|r| r.kind == RuntimeKind::COMPUTE && !r.is_late);
+        let hosted = paratimes.map(|runtime| Hosted {
+            id: runtime.id,
+            key_manager: runtime.key_manager.and_then(managers),
+            is_example: runtime.is_example,
+        });
+        Ok(Self {
+            dir: plan.dir.clone(),
+            chain_context: network.chain_context.clone(),
+            nodes: network.nodes().into_iter().map(|node| (node, None)).collect(),
+            paratimes: hosted.collect(),
+            user: plan.user.as_ref().map(|user| user.name.clone()),
+        })
+    }
+
+    /// The same with these processes.
     #[must_use]
-    pub fn new(plan: &Plan, chain_context: &str, pids: &[Option<u32>]) -> Self {
+    pub fn with_pids(mut self, pids: &[Option<u32>]) -> Self {
         let pids = pids.iter().copied().chain(std::iter::repeat(None));
-        let nodes = plan.nodes().into_iter().zip(pids).collect();
-        Self { dir: plan.dir.clone(), chain_context: chain_context.to_owned(), nodes }
+        self.nodes.iter_mut().zip(pids).for_each(|((_, pid), new)| *pid = new);
+        self
     }
 
     /// Reads the state, if the directory has one.
@@ -74,13 +115,28 @@ impl State {
                 name,
                 consensus_port: port("consensus_port")?,
                 p2p_port: port("p2p_port")?,
+                hosts: texts(entry.get("hosts")?)?.iter().map(|id| id.parse().ok()).collect::<Option<_>>()?,
+                starts: entry.get("starts")?.as_bool()?,
+                arguments: texts(entry.get("arguments")?)?,
             };
             let pid = entry.get("pid").and_then(Value::as_u64).and_then(|pid| u32::try_from(pid).ok());
             Some((node, pid))
         };
         let nodes = value.get("nodes")?.as_array()?.iter().map(node).collect::<Option<Vec<_>>>()?;
         let chain_context = value.get("chain_context")?.as_str()?.to_owned();
-        Some(Self { dir: dir.to_owned(), chain_context, nodes })
+        let paratime = |entry: &Value| {
+            Some(Hosted {
+                id: entry.get("id")?.as_str()?.parse().ok()?,
+                key_manager: match entry.get("key_manager")? {
+                    Value::Null => None,
+                    id => Some(id.as_str()?.parse().ok()?),
+                },
+                is_example: entry.get("example")?.as_bool()?,
+            })
+        };
+        let paratimes = value.get("paratimes")?.as_array()?.iter().map(paratime).collect::<Option<Vec<_>>>()?;
+        let user = value.get("user")?.as_str().map(str::to_owned);
+        Some(Self { dir: dir.to_owned(), chain_context, nodes, paratimes, user })
     }
 
     /// Writes the state whole.
@@ -97,11 +153,25 @@ impl State {
                 "log": node.log().display().to_string(),
                 "consensus_port": node.consensus_port,
                 "p2p_port": node.p2p_port,
+                "hosts": node.hosts.iter().map(ToString::to_string).collect::<Vec<_>>(),
+                "starts": node.starts,
+                "arguments": node.arguments,
                 "pid": pid,
             })
         };
         let nodes: Vec<_> = self.nodes.iter().map(node).collect();
-        let value = json!({ "form": FORM, "chain_context": self.chain_context, "nodes": nodes });
+        let paratime = |hosted: &Hosted| {
+            let key_manager = hosted.key_manager.map(|id| id.to_string());
+            json!({ "id": hosted.id.to_string(), "key_manager": key_manager, "example": hosted.is_example })
+        };
+        let paratimes: Vec<_> = self.paratimes.iter().map(paratime).collect();
+        let value = json!({
+            "form": FORM,
+            "chain_context": self.chain_context,
+            "user": self.user,
+            "paratimes": paratimes,
+            "nodes": nodes,
+        });
         let (path, aside) = (self.dir.join(MARKER), self.dir.join(format!("{MARKER}.new")));
         std::fs::write(&aside, format!("{value:#}\n")).map_err(DevnetError::io("write", &aside))?;
         std::fs::rename(&aside, &path).map_err(DevnetError::io("write", &path))
@@ -133,4 +203,9 @@ impl State {
         }
         std::fs::remove_dir_all(&self.dir).map_err(DevnetError::io("remove", &self.dir))
     }
+}
+
+/// A list of texts.
+fn texts(value: &Value) -> Option<Vec<String>> {
+    value.as_array()?.iter().map(|text| text.as_str().map(str::to_owned)).collect()
 }
