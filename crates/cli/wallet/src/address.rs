@@ -2,12 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use base_prims::address::ADDRESS_BYTES;
-use base_prims::{Address, Hash};
+use base_prims::Address;
 
 use crate::config::{Config, Network};
 use crate::error::Result;
-use crate::wallet::{TEST_ACCOUNTS, test_account};
+use crate::sdk;
+use crate::wallet::keys::{ethereum_address, ethereum_text};
+use crate::wallet::{is_for_consensus, test_account, test_names};
 
 /// Pools of the consensus layer by name.
 fn consensus_pool(name: &str) -> Option<Address> {
@@ -30,33 +31,55 @@ fn paratime_pool(name: &str) -> Option<Address> {
         "rewards" => ("rewards", "reward-pool"),
         _ => return None,
     };
-    Some(module_address(module, kind))
+    Some(sdk::address::of_module(module, kind))
 }
 
-/// Address of an account of a module within a ParaTime: other than those of the consensus layer's modules.
-fn module_address(module: &str, kind: &str) -> Address {
-    const CONTEXT: &[u8] = b"oasis-runtime-sdk/address: module";
-    const VERSION: u8 = 0;
-    let hash = Hash::of(&[CONTEXT, &[VERSION], module.as_bytes(), b".", kind.as_bytes()]);
-    let mut bytes = [VERSION; ADDRESS_BYTES];
-    bytes[1..].copy_from_slice(&hash.as_bytes()[..ADDRESS_BYTES - 1]);
-    Address::new(bytes)
+/// An address, and the Ethereum address that it is the hash of, if that is known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Resolved {
+    pub(crate) address: Address,
+    pub(crate) ethereum: Option<[u8; 20]>,
+}
+
+impl From<Address> for Resolved {
+    fn from(address: Address) -> Self {
+        Self { address, ethereum: None }
+    }
 }
 
 /// The address that a wallet name, an address book name or any form of address means.
 pub(crate) fn resolve(config: &Config, network: &Network, text: &str) -> Result<Address> {
-    let named = config.wallets.all.get(text).map(|account| &account.address);
-    let named = named.or_else(|| config.address_book.get(text).map(|entry| &entry.address));
-    if let Some(address) = named {
-        return address.parse().map_err(|error| format!("malformed address of '{text}': {error}").into());
+    resolve_whole(config, network, text).map(|found| found.address)
+}
+
+/// As [`resolve`], with the Ethereum address.
+pub(crate) fn resolve_whole(config: &Config, network: &Network, text: &str) -> Result<Resolved> {
+    let named = config.wallets.all.get(text).map(|account| (&account.address, &account.eth_address));
+    let named = named.or_else(|| config.address_book.get(text).map(|entry| (&entry.address, &entry.eth_address)));
+    if let Some((address, ethereum)) = named {
+        let address = address.parse().map_err(|error| format!("malformed address of '{text}': {error}"))?;
+        return Ok(Resolved { address, ethereum: ethereum_address(ethereum) });
     }
-    resolve_address(network, text)
+    resolve_address_whole(network, text)
 }
 
 /// The address that any form of address means.
 pub(crate) fn resolve_address(network: &Network, text: &str) -> Result<Address> {
-    if let Ok(address) = text.parse() {
-        return Ok(address);
+    resolve_address_whole(network, text).map(|found| found.address)
+}
+
+/// A native address, or Ethereum's.
+pub(crate) fn parse(text: &str) -> Option<Resolved> {
+    if let Ok(address) = text.parse::<Address>() {
+        return Some(address.into());
+    }
+    let ethereum = ethereum_address(text)?;
+    Some(Resolved { address: sdk::address::of_ethereum(&ethereum), ethereum: Some(ethereum) })
+}
+
+fn resolve_address_whole(network: &Network, text: &str) -> Result<Resolved> {
+    if let Some(found) = parse(text) {
+        return Ok(found);
     }
     let Some((kind, rest)) = text.split_once(':') else {
         return Err("unsupported address format".into());
@@ -65,22 +88,27 @@ pub(crate) fn resolve_address(network: &Network, text: &str) -> Result<Address> 
         "paratime" => {
             let paratime = network.paratimes.all.get(rest);
             let paratime = paratime.ok_or_else(|| format!("paratime '{rest}' does not exist"))?;
-            Ok(Address::of_runtime(&paratime.namespace()?))
+            Ok(Address::of_runtime(&paratime.namespace()?).into())
         }
         "pool" => match rest.split_once(':') {
-            Some(("paratime", name)) => {
-                paratime_pool(name).ok_or_else(|| format!("unsupported ParaTime pool: {name}").into())
-            }
-            Some(("consensus", name)) => {
-                consensus_pool(name).ok_or_else(|| format!("unsupported consensus pool: {name}").into())
-            }
+            Some(("paratime", name)) => match paratime_pool(name) {
+                Some(address) => Ok(address.into()),
+                None => Err(format!("unsupported ParaTime pool: {name}").into()),
+            },
+            Some(("consensus", name)) => match consensus_pool(name) {
+                Some(address) => Ok(address.into()),
+                None => Err(format!("unsupported consensus pool: {name}").into()),
+            },
             other => Err(format!(
                 "unsupported pool kind: {}. Please use pool:<poolKind>:<poolName>, for example pool:paratime:pending-withdrawal",
                 other.map_or(rest, |(kind, _)| kind),
             )
             .into()),
         },
-        "test" => Ok(test_account(rest).map_err(|_| format!("unsupported test account: {rest}"))?.address()),
+        "test" => {
+            let account = test_account(rest).map_err(|_| format!("unsupported test account: {rest}"))?.public();
+            Ok(Resolved { address: account.address(), ethereum: account.ethereum() })
+        }
         _ => Err(format!("unsupported explicit address kind: {kind}").into()),
     }
 }
@@ -88,7 +116,7 @@ pub(crate) fn resolve_address(network: &Network, text: &str) -> Result<Address> 
 /// Names of all addresses that have one.
 pub(crate) fn names(config: &Config) -> BTreeMap<Address, String> {
     let mut names = BTreeMap::new();
-    for name in TEST_ACCOUNTS {
+    for name in test_names() {
         if let Ok(account) = test_account(name) {
             names.insert(account.address(), format!("test:{name}"));
         }
@@ -108,6 +136,47 @@ pub(crate) fn names(config: &Config) -> BTreeMap<Address, String> {
         }
     }
     names
+}
+
+/// The Ethereum addresses that are known of addresses, as text.
+pub(crate) fn ethereum_names(config: &Config) -> BTreeMap<Address, String> {
+    let mut names = BTreeMap::new();
+    for name in test_names() {
+        if let Some(Some(ethereum)) = test_account(name).ok().map(|account| account.public().ethereum()) {
+            names.insert(sdk::address::of_ethereum(&ethereum), ethereum_text(&ethereum));
+        }
+    }
+    let book = config.address_book.values().map(|entry| &entry.eth_address);
+    let wallets = config.wallets.all.values().map(|account| &account.eth_address);
+    for ethereum in book.chain(wallets).filter_map(|text| ethereum_address(text)) {
+        names.insert(sdk::address::of_ethereum(&ethereum), ethereum_text(&ethereum));
+    }
+    names
+}
+
+/// Why nobody could spend tokens of the consensus layer at that address, if nobody could.
+pub(crate) fn not_for_consensus(config: &Config, to: &Resolved) -> Option<String> {
+    let what = "will not be able to sign transactions on consensus layer";
+    let same = |address: &str| address.parse() == Ok(to.address);
+    let wallets = config.wallets.all.iter();
+    if let Some((name, account)) =
+        wallets.filter(|(_, account)| same(&account.address)).find(|(_, account)| !is_for_consensus(&account.algorithm))
+    {
+        return Some(format!("destination account '{name}' ({}) {what}", account.address));
+    }
+    for name in test_names() {
+        let Ok(account) = test_account(name) else { continue };
+        if account.address() == to.address && account.consensus().is_err() {
+            return Some(format!("test account '{name}' ({}) {what}", to.address));
+        }
+    }
+    let book = config.address_book.iter();
+    if let Some((name, entry)) =
+        book.filter(|(_, entry)| same(&entry.address)).find(|(_, entry)| !entry.eth_address.is_empty())
+    {
+        return Some(format!("signer for address named '{name}' ({}) {what}", entry.eth_address));
+    }
+    to.ethereum.map(|ethereum| format!("signer for address '{}' {what}", ethereum_text(&ethereum)))
 }
 
 /// An address with its name before it, if it has one.

@@ -93,6 +93,12 @@ pub(crate) struct TxFlags {
     /// Override gas price to use.
     #[arg(long)]
     pub(crate) gas_price: Option<String>,
+    /// Override fee denomination (defaults to native); in ParaTimes only.
+    #[arg(long, default_value = "")]
+    pub(crate) fee_denom: String,
+    /// Encrypt transaction call data (requires online mode); in ParaTimes only.
+    #[arg(long)]
+    pub(crate) encrypted: bool,
     /// Transaction output format (for offline/unsigned modes).
     #[arg(long, value_enum, default_value_t)]
     pub(crate) format: TxFormat,

@@ -4,10 +4,15 @@ mod account;
 mod account_show;
 mod addressbook;
 mod bundle;
+pub(crate) mod contract;
 mod governance;
+mod metadata;
 mod network;
 mod network_show;
+mod network_status;
 mod paratime;
+mod paratime_show;
+mod paratime_stats;
 mod transaction;
 mod wallet;
 
@@ -18,11 +23,11 @@ use std::process::ExitCode;
 use clap::{CommandFactory as _, Parser, Subcommand};
 use clap_complete::Shell;
 
-use crate::args::{AccountFlag, NetworkFlag, ParaTimeFlags};
+use crate::args::{AccountFlag, NetworkFlag, ParaTimeFlags, Signing};
 use crate::config::{Account, Config, Network, ParaTime, Store};
 use crate::error::{CliError, Result};
 use crate::out::outln;
-use crate::wallet::test_name;
+use crate::wallet::{test_config, test_name};
 
 /// CLI for interacting with the Oasis network
 #[derive(Debug, Parser)]
@@ -49,6 +54,9 @@ enum Command {
     /// Bundles of ParaTimes (.orc): create, show, compare, sign
     #[command(subcommand)]
     Bundle(bundle::Command),
+    /// WebAssembly smart contracts operations
+    #[command(subcommand, visible_alias = "c", alias = "contracts")]
+    Contract(contract::Command),
     /// Consensus layer operations
     #[command(subcommand, visible_alias = "n", aliases = ["net", "networks"])]
     Network(network::Command),
@@ -109,6 +117,7 @@ fn execute(cli: Cli) -> Result<()> {
         Command::Account(command) => account::run(&store, command),
         Command::Addressbook(command) => addressbook::run(&mut store, command),
         Command::Bundle(command) => bundle::run(Some(&store), command),
+        Command::Contract(command) => contract::run(&store, command),
         Command::Network(command) => network::run(&mut store, command),
         Command::Paratime(command) => paratime::run(&mut store, command),
         Command::Transaction(command) => transaction::run(&store, command),
@@ -125,8 +134,8 @@ pub(crate) struct Selection<'a> {
     pub(crate) network: &'a Network,
     pub(crate) paratime: Option<(&'a str, &'a ParaTime)>,
     pub(crate) account_name: Option<&'a str>,
-    /// The account, unless it is a test account.
-    pub(crate) account: Option<&'a Account>,
+    /// The account.
+    pub(crate) account: Option<Account>,
 }
 
 impl<'a> Selection<'a> {
@@ -155,7 +164,7 @@ impl<'a> Selection<'a> {
         }
         let found = paratimes.all.get_key_value(name);
         let (name, paratime) =
-            found.ok_or_else(|| format!("paratime '{name}' does not exist on network '{}'", selection.network_name))?;
+            found.ok_or_else(|| format!("ParaTime '{name}' does not exist on network '{}'", selection.network_name))?;
         selection.paratime = Some((name, paratime));
         Ok(selection)
     }
@@ -173,9 +182,10 @@ impl<'a> Selection<'a> {
         if name.is_empty() {
             return Ok(selection);
         }
-        if test_name(name).is_none() {
-            selection.account = Some(crate::wallet::find(store, name)?);
-        }
+        selection.account = Some(match test_name(name) {
+            Some(test) => test_config(test)?,
+            None => crate::wallet::find(store, name)?.clone(),
+        });
         selection.account_name = Some(name);
         Ok(selection)
     }
@@ -187,16 +197,21 @@ impl<'a> Selection<'a> {
         })
     }
 
-    /// Refuses what only the consensus layer knows, if a ParaTime is selected.
-    pub(crate) fn only_consensus(&self) -> Result<()> {
-        match self.paratime {
-            None => Ok(()),
-            Some((name, _)) => Err(format!(
-                "transactions of ParaTimes are not supported yet; use --no-paratime for the consensus layer (the default of \
-                 this network is '{name}')"
-            )
-            .into()),
-        }
+    /// Network and account of an operation that only the consensus layer has, whatever ParaTime is the default.
+    pub(crate) fn for_consensus(store: &'a Store, signing: &'a Signing) -> Result<Self> {
+        let mut selection = Self::all(store, &signing.network, &signing.paratime, &signing.account)?;
+        selection.must_have_account()?;
+        selection.paratime = None;
+        Ok(selection)
+    }
+
+    /// The ParaTime, which must be there.
+    pub(crate) fn must_have_paratime(&self) -> Result<(&'a str, &'a ParaTime)> {
+        self.paratime.ok_or_else(|| {
+            "no ParaTimes selected. Run `oasis paratime` to configure a ParaTime first. Then use --paratime <name> to \
+             specify the ParaTime"
+                .into()
+        })
     }
 
     /// Name and description of the network.

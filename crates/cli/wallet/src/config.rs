@@ -112,6 +112,9 @@ pub(crate) struct Account {
     pub(crate) address: String,
     #[serde(default)]
     pub(crate) algorithm: String,
+    /// How files of older versions name the algorithm of keys on devices.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) derivation: Option<String>,
     #[serde(default)]
     pub(crate) description: String,
     #[serde(default, skip_serializing_if = "String::is_empty")]
@@ -266,6 +269,12 @@ impl Config {
     fn migrate(&mut self) -> bool {
         let before = self.clone();
         builtin::migrate(&mut self.networks);
+        for account in self.wallets.all.values_mut() {
+            let old = account.derivation.take();
+            if account.kind == crate::wallet::LEDGER_KIND && account.algorithm.is_empty() {
+                account.algorithm = format!("ed25519-{}", old.as_deref().unwrap_or("adr8"));
+            }
+        }
         self.last_migration = self.last_migration.max(MIGRATION);
         *self != before
     }

@@ -1,4 +1,7 @@
-//! Transactions of the consensus layer: gas, fee, nonce, preview, signature, export, sending.
+//! Transactions: gas, fee, nonce, preview, signature, export, sending. Here those of the consensus layer; those of
+//! ParaTimes in [`paratime`].
+
+pub(crate) mod paratime;
 
 use std::io::Write as _;
 
@@ -17,7 +20,7 @@ use crate::error::{CliError, Result};
 use crate::out::{out, outln};
 use crate::remote::{OwnerQuery, Remote};
 use crate::wallet::{self, Unlocked};
-use crate::{address, amount, prompt};
+use crate::{address, amount, prompt, sdk};
 
 /// Argument of `Consensus.EstimateGas`.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Codec)]
@@ -33,6 +36,10 @@ pub(crate) enum Made {
     Unsigned(Transaction),
     /// With one.
     Signed(SignedTransaction),
+    /// Of a ParaTime, without a signature.
+    UnsignedParaTime(sdk::Transaction),
+    /// Of a ParaTime, with signatures.
+    SignedParaTime(sdk::UnverifiedTransaction),
 }
 
 /// A connection, unless the flags say that there shall be none.
@@ -75,7 +82,9 @@ pub(crate) fn make(
     signer: &Unlocked,
     mut tx: Transaction,
 ) -> Result<Made> {
-    tx.fee = Some(price(selection, flags, remote, signer.public(), &tx)?);
+    only_for_paratimes(flags)?;
+    let key = PublicKey::from(signer.consensus()?.public());
+    tx.fee = Some(price(selection, flags, remote, key, &tx)?);
     tx.nonce = match (flags.nonce, remote) {
         (Some(nonce), _) => nonce,
         (None, Some(remote)) => {
@@ -115,8 +124,16 @@ pub(crate) fn sign(
 ) -> Result<SignedTransaction> {
     outln!("You are about to sign the following transaction:");
     out!("{}", preview(selection, tx));
+    confirm(selection, flags)?;
+    let chain = ChainContext::parse(&selection.network.chain_context)
+        .map_err(|error| CliError::new(format!("network '{}': {error}", selection.network_name)))?;
+    tx.sign(signer.consensus()?, &chain).map_err(|error| CliError::new(error.to_string()))
+}
+
+/// Shows whose signature it will be, and asks.
+fn confirm(selection: &Selection<'_>, flags: &TxFlags) -> Result<()> {
     let name = selection.account_name.unwrap_or_default();
-    let description = selection.account.map_or("", |account| account.description.as_str());
+    let description = selection.account.as_ref().map_or("", |account| account.description.as_str());
     if description.is_empty() {
         outln!("Account:  {name}");
     } else {
@@ -124,9 +141,18 @@ pub(crate) fn sign(
     }
     prompt::confirm("Sign this transaction?", flags.yes.yes, "signing aborted")?;
     outln!("(In case you are using a hardware-based signer you may need to confirm on device.)");
-    let chain = ChainContext::parse(&selection.network.chain_context)
-        .map_err(|error| CliError::new(format!("network '{}': {error}", selection.network_name)))?;
-    tx.sign(&signer.key, &chain).map_err(|error| CliError::new(error.to_string()))
+    Ok(())
+}
+
+/// Refuses flags that the consensus layer does not have.
+fn only_for_paratimes(flags: &TxFlags) -> Result<()> {
+    if flags.encrypted {
+        return Err("--encrypted not supported for consensus transactions".into());
+    }
+    if !flags.fee_denom.is_empty() {
+        return Err("consensus layer only supports the native denomination for paying fees".into());
+    }
+    Ok(())
 }
 
 /// What the text of transactions depends on.
@@ -159,10 +185,10 @@ pub(crate) fn finish(flags: &TxFlags, remote: Option<&Remote>, made: &Made) -> R
     if flags.export() {
         return export(flags, made);
     }
-    let (Made::Signed(signed), Some(remote)) = (made, remote) else {
-        return Err("there is no connection to send the transaction with".into());
-    };
-    send(remote, signed)
+    match (made, remote) {
+        (Made::Signed(signed), Some(remote)) => send(remote, signed),
+        _ => Err("there is no connection to send the transaction with".into()),
+    }
 }
 
 /// Sends a transaction and waits until it is in a block.
@@ -185,8 +211,12 @@ fn export(flags: &TxFlags, made: &Made) -> Result<()> {
     let bytes = match (flags.format, made) {
         (TxFormat::Json, Made::Unsigned(tx)) => json::to_string_pretty(tx).into_bytes(),
         (TxFormat::Json, Made::Signed(tx)) => json::to_string_pretty(tx).into_bytes(),
+        (TxFormat::Json, Made::UnsignedParaTime(tx)) => json::to_string_pretty(tx).into_bytes(),
+        (TxFormat::Json, Made::SignedParaTime(tx)) => json::to_string_pretty(tx).into_bytes(),
         (TxFormat::Cbor, Made::Unsigned(tx)) => cbor::to_vec(tx),
         (TxFormat::Cbor, Made::Signed(tx)) => cbor::to_vec(tx),
+        (TxFormat::Cbor, Made::UnsignedParaTime(tx)) => cbor::to_vec(tx),
+        (TxFormat::Cbor, Made::SignedParaTime(tx)) => cbor::to_vec(tx),
     };
     match &flags.output_file {
         None => std::io::stdout().write_all(&bytes).map_err(CliError::file("write", "standard output")),

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use base_codec::json;
+use base_codec::{cbor, json};
 use base_prims::{Address, PublicKey, Quantity};
 use clap::{Args, Subcommand};
 use wire_consensus::entity::{self, Entity};
@@ -14,11 +14,13 @@ use wire_consensus::staking::{
 };
 use wire_consensus::transaction::Transaction;
 
-use super::{Selection, account_show};
+use super::{Selection, account_show, metadata};
 use crate::args::{AccountFlag, NetworkFlag, ParaTimeFlags, Signing, Yes};
 use crate::config::Store;
 use crate::error::{CliError, Result};
 use crate::out::outln;
+use crate::sdk::{self, BaseUnits, Denomination, method};
+use crate::tx::paratime::{self, Session};
 use crate::{address, amount, tx, wallet};
 
 /// The body of transactions that need none: null.
@@ -32,6 +34,16 @@ pub(super) enum Command {
     /// Transfer given amount of tokens
     #[command(visible_alias = "t")]
     Transfer(TransferArgs),
+    /// Deposit tokens into ParaTime
+    Deposit(MoveArgs),
+    /// Withdraw tokens from ParaTime
+    Withdraw {
+        #[command(flatten)]
+        args: MoveArgs,
+        /// Subtract fee from the given amount.
+        #[arg(long)]
+        subtract_fee: bool,
+    },
     /// Delegate given amount of tokens to an entity
     Delegate(AmountTo),
     /// Undelegate given amount of shares from an entity
@@ -62,6 +74,19 @@ pub(super) struct TransferArgs {
     /// Subtract fee from the given amount.
     #[arg(long)]
     subtract_fee: bool,
+    /// Treat safety check errors as warnings.
+    #[arg(short = 'f', long)]
+    force: bool,
+    #[command(flatten)]
+    signing: Signing,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct MoveArgs {
+    /// How many tokens.
+    amount: String,
+    /// To whom; to the account itself if nobody is named.
+    to: Option<String>,
     /// Treat safety check errors as warnings.
     #[arg(short = 'f', long)]
     force: bool,
@@ -147,6 +172,8 @@ pub(super) enum EntityCommand {
         #[command(flatten)]
         signing: Signing,
     },
+    /// Update an entity's metadata
+    MetadataUpdate(metadata::Update),
     /// Remove account entity from registry
     Deregister {
         #[command(flatten)]
@@ -158,34 +185,20 @@ pub(super) fn run(store: &Store, command: Command) -> Result<()> {
     match command {
         Command::Show(show) => account_show::run(store, &show),
         Command::Transfer(args) => transfer(store, &args),
-        Command::Delegate(args) => {
-            let selection = consensus_selection(store, &args.signing)?;
-            let amount = tokens(&selection, &args.amount)?;
-            let account = address::resolve(&store.config, selection.network, &args.to)?;
-            tx::submit(store, &selection, &args.signing.tx, staking::METHOD_ADD_ESCROW, &Escrow { account, amount })
-        }
-        Command::Undelegate(args) => {
-            let selection = consensus_selection(store, &args.signing)?;
-            let shares = amount::parse(&args.shares, 0)?;
-            let account = address::resolve(&store.config, selection.network, &args.from)?;
-            tx::submit(
-                store,
-                &selection,
-                &args.signing.tx,
-                staking::METHOD_RECLAIM_ESCROW,
-                &ReclaimEscrow { account, shares },
-            )
-        }
+        Command::Deposit(args) => deposit(store, &args),
+        Command::Withdraw { args, subtract_fee } => withdraw(store, &args, subtract_fee),
+        Command::Delegate(args) => delegate(store, &args),
+        Command::Undelegate(args) => undelegate(store, &args),
         Command::Allow(args) => allow(store, &args),
         Command::Burn(args) => {
-            let selection = consensus_selection(store, &args.signing)?;
+            let selection = Selection::for_consensus(store, &args.signing)?;
             let amount = tokens(&selection, &args.amount)?;
             tx::submit(store, &selection, &args.signing.tx, staking::METHOD_BURN, &Burn { amount })
         }
         Command::AmendCommissionSchedule(args) => amend(store, &args),
         Command::Entity(command) => entity_command(store, command),
         Command::NodeUnfreeze(args) => {
-            let selection = consensus_selection(store, &args.signing)?;
+            let selection = Selection::for_consensus(store, &args.signing)?;
             let node_id = public_key(&args.node)?;
             tx::submit(store, &selection, &args.signing.tx, registry::METHOD_UNFREEZE_NODE, &UnfreezeNode { node_id })
         }
@@ -200,11 +213,10 @@ fn public_key(text: &str) -> Result<PublicKey> {
     text.parse().map_err(|error| format!("malformed public key '{text}': {error}").into())
 }
 
-/// Network and account of an operation that only the consensus layer has.
-fn consensus_selection<'a>(store: &'a Store, signing: &'a Signing) -> Result<Selection<'a>> {
+/// Network, ParaTime and account of an operation that both the consensus layer and ParaTimes have.
+fn select<'a>(store: &'a Store, signing: &'a Signing) -> Result<Selection<'a>> {
     let selection = Selection::all(store, &signing.network, &signing.paratime, &signing.account)?;
     selection.must_have_account()?;
-    selection.only_consensus()?;
     Ok(selection)
 }
 
@@ -226,20 +238,35 @@ fn check(problem: Option<String>, force: bool) -> Result<()> {
 
 fn transfer(store: &Store, args: &TransferArgs) -> Result<()> {
     let signing = &args.signing;
-    let selection = consensus_selection(store, signing)?;
-    let (sum, to) = match args.words.as_slice() {
-        [sum, to] => (sum, to),
-        [_, _, _] => return Err("consensus layer only supports the native denomination".into()),
+    let selection = select(store, signing)?;
+    let (sum, token, to) = match args.words.as_slice() {
+        [sum, to] => (sum, "", to),
+        [sum, token, to] => (sum, token.as_str(), to),
         _ => return Err("expected AMOUNT [DENOMINATION] TO".into()),
     };
-    let to = address::resolve(&store.config, selection.network, to)?;
-    check(address::reserved(&store.config, &to), args.force)?;
-    let mut body = Transfer { to, amount: tokens(&selection, sum)? };
+    let to = address::resolve_whole(&store.config, selection.network, to)?;
+    check(address::reserved(&store.config, &to.address), args.force)?;
+    if let Some((_, paratime)) = selection.paratime {
+        let denomination = Denomination(token.to_owned());
+        let amount = amount::parse(sum, paratime.token(&denomination).decimals)?;
+        let mut body = sdk::ToAmount { to: to.address, amount: BaseUnits { amount, denomination } };
+        if args.subtract_fee {
+            body.amount = less_fee(store, &selection, signing, &body.amount, method::TRANSFER, &body)?;
+        }
+        paratime::submit(store, &selection, &signing.tx, (method::TRANSFER, &body), to.ethereum, None)?;
+        return Ok(());
+    }
+    check(address::not_for_consensus(&store.config, &to), args.force)?;
+    if !token.is_empty() {
+        return Err("consensus layer only supports the native denomination".into());
+    }
+    let mut body = Transfer { to: to.address, amount: tokens(&selection, sum)? };
     if args.subtract_fee {
         let remote = tx::connect(&selection, &signing.tx)?;
         let signer = wallet::unlock(store, selection.must_have_account()?, signing.tx.yes.yes)?;
         let probe = Transaction::new(0, None, staking::METHOD_TRANSFER, &body);
-        let fee = tx::price(&selection, &signing.tx, remote.as_ref(), signer.public(), &probe)?;
+        let key = PublicKey::from(signer.consensus()?.public());
+        let fee = tx::price(&selection, &signing.tx, remote.as_ref(), key, &probe)?;
         body.amount = body.amount.sub(&fee.amount).map_err(|_| {
             CliError::new(format!("the fee of {} is more than the amount", selection.tokens(&fee.amount)))
         })?;
@@ -247,8 +274,103 @@ fn transfer(store: &Store, args: &TransferArgs) -> Result<()> {
     tx::submit(store, &selection, &signing.tx, staking::METHOD_TRANSFER, &body)
 }
 
+/// The amount less the fee of the transaction.
+fn less_fee(
+    store: &Store,
+    selection: &Selection<'_>,
+    signing: &Signing,
+    amount: &BaseUnits,
+    method: &str,
+    body: &impl cbor::Encode,
+) -> Result<BaseUnits> {
+    let (_, paratime) = selection.must_have_paratime()?;
+    let remote = tx::connect(selection, &signing.tx)?;
+    let signer = wallet::unlock(store, selection.must_have_account()?, signing.tx.yes.yes)?;
+    let flags = &signing.tx;
+    let session = Session { selection, flags, remote: remote.as_ref(), signer: &signer, original_to: None };
+    let fee = session.price(&mut sdk::Transaction::new(method, body))?.amount;
+    let rest = amount.amount.sub(&fee.amount).map_err(|_| {
+        let fee = paratime.amount(&fee.amount, &fee.denomination);
+        CliError::new(format!("the fee of {fee} is more than the amount"))
+    })?;
+    Ok(BaseUnits { amount: rest, denomination: amount.denomination.clone() })
+}
+
+/// An amount of the token that stands for that of the consensus layer within the selected ParaTime.
+fn consensus_amount(selection: &Selection<'_>, text: &str) -> Result<BaseUnits> {
+    let (_, paratime) = selection.must_have_paratime()?;
+    let denomination = paratime.consensus_token();
+    Ok(BaseUnits { amount: amount::parse(text, paratime.token(&denomination).decimals)?, denomination })
+}
+
+fn deposit(store: &Store, args: &MoveArgs) -> Result<()> {
+    let selection = select(store, &args.signing)?;
+    selection.must_have_paratime()?;
+    let resolve = |to: &String| address::resolve_whole(&store.config, selection.network, to);
+    let to = args.to.as_ref().map(resolve).transpose()?;
+    if let Some(to) = &to {
+        check(address::reserved(&store.config, &to.address), args.force)?;
+    }
+    let amount = consensus_amount(&selection, &args.amount)?;
+    let body = sdk::MaybeToAmount { to: to.map(|to| to.address), amount };
+    let original = to.and_then(|to| to.ethereum);
+    let flags = &args.signing.tx;
+    paratime::submit(store, &selection, flags, (method::DEPOSIT, &body), original, Some(paratime::DEPOSIT))?;
+    Ok(())
+}
+
+fn withdraw(store: &Store, args: &MoveArgs, subtract: bool) -> Result<()> {
+    let selection = select(store, &args.signing)?;
+    selection.must_have_paratime()?;
+    let resolve = |to: &String| address::resolve_whole(&store.config, selection.network, to);
+    let to = args.to.as_ref().map(resolve).transpose()?;
+    let own = selection.account.as_ref().map_or("", |account| account.address.as_str());
+    let checked = to.or_else(|| address::parse(own));
+    if let Some(checked) = &checked {
+        check(address::not_for_consensus(&store.config, checked), args.force)?;
+        check(address::reserved(&store.config, &checked.address), args.force)?;
+    }
+    let amount = consensus_amount(&selection, &args.amount)?;
+    let mut body = sdk::MaybeToAmount { to: to.map(|to| to.address), amount };
+    if subtract {
+        body.amount = less_fee(store, &selection, &args.signing, &body.amount, method::WITHDRAW, &body)?;
+    }
+    let flags = &args.signing.tx;
+    paratime::submit(store, &selection, flags, (method::WITHDRAW, &body), None, Some(paratime::WITHDRAW))?;
+    Ok(())
+}
+
+fn delegate(store: &Store, args: &AmountTo) -> Result<()> {
+    let selection = select(store, &args.signing)?;
+    let flags = &args.signing.tx;
+    let to = address::resolve_whole(&store.config, selection.network, &args.to)?;
+    if selection.paratime.is_some() {
+        let body = sdk::ToAmount { to: to.address, amount: consensus_amount(&selection, &args.amount)? };
+        let call = (method::DELEGATE, &body);
+        paratime::submit(store, &selection, flags, call, to.ethereum, Some(paratime::DELEGATE))?;
+        return Ok(());
+    }
+    let body = Escrow { account: to.address, amount: tokens(&selection, &args.amount)? };
+    tx::submit(store, &selection, flags, staking::METHOD_ADD_ESCROW, &body)
+}
+
+fn undelegate(store: &Store, args: &SharesFrom) -> Result<()> {
+    let selection = select(store, &args.signing)?;
+    let flags = &args.signing.tx;
+    let from = address::resolve_whole(&store.config, selection.network, &args.from)?;
+    let shares = amount::parse(&args.shares, 0)?;
+    if selection.paratime.is_some() {
+        let body = sdk::Undelegate { from: from.address, shares };
+        let call = (method::UNDELEGATE, &body);
+        paratime::submit(store, &selection, flags, call, from.ethereum, Some(paratime::UNDELEGATE))?;
+        return Ok(());
+    }
+    let body = ReclaimEscrow { account: from.address, shares };
+    tx::submit(store, &selection, flags, staking::METHOD_RECLAIM_ESCROW, &body)
+}
+
 fn allow(store: &Store, args: &AllowArgs) -> Result<()> {
-    let selection = consensus_selection(store, &args.signing)?;
+    let selection = Selection::for_consensus(store, &args.signing)?;
     let beneficiary = address::resolve(&store.config, selection.network, &args.beneficiary)?;
     let (negative, text) = match args.amount.strip_prefix('-') {
         Some(rest) => (true, rest),
@@ -266,7 +388,7 @@ fn step<const N: usize>(text: &str, form: &str) -> Result<[u64; N]> {
 }
 
 fn amend(store: &Store, args: &AmendArgs) -> Result<()> {
-    let selection = consensus_selection(store, &args.signing)?;
+    let selection = Selection::for_consensus(store, &args.signing)?;
     let rate = |text: &String| {
         let [start, rate] = step(text, "START/NUMERATOR, such as 5/10000")?;
         Ok(CommissionRateStep { start, rate: Quantity::from(rate) })
@@ -289,7 +411,7 @@ fn entity_command(store: &Store, command: EntityCommand) -> Result<()> {
             let (network, paratime) = (NetworkFlag::default(), ParaTimeFlags::default());
             let selection = Selection::all(store, &network, &paratime, &account)?;
             let signer = wallet::unlock(store, selection.must_have_account()?, yes.yes)?;
-            let text = entity_json(&signer.public());
+            let text = entity_json(&signer.consensus()?.public().into());
             match output_file {
                 None => {
                     outln!("{text}");
@@ -299,21 +421,23 @@ fn entity_command(store: &Store, command: EntityCommand) -> Result<()> {
             }
         }
         EntityCommand::Register { file, signing } => {
-            let selection = consensus_selection(store, &signing)?;
+            let selection = Selection::for_consensus(store, &signing)?;
             let text = std::fs::read_to_string(&file).map_err(CliError::file("read", &file))?;
             let descriptor: Entity = json::from_str(&text)
                 .map_err(|error| CliError::new(format!("malformed entity descriptor: {}: {error}", file.display())))?;
             let name = selection.must_have_account()?;
             let signer = wallet::unlock(store, name, signing.tx.yes.yes)?;
-            if signer.public() != descriptor.id {
-                let (found, own) = (descriptor.id, signer.public());
+            let key = signer.consensus()?;
+            let own = PublicKey::from(key.public());
+            if own != descriptor.id {
+                let found = descriptor.id;
                 return Err(
                     format!("entity ID '{found}' does not correspond to selected account '{name}' ({own})").into()
                 );
             }
             outln!("Signing the entity descriptor...");
             outln!("(In case you are using a hardware-based signer you may need to confirm on device.)");
-            let signed = Signed::sign(&signer.key, entity::REGISTER_CONTEXT, None, &descriptor)
+            let signed = Signed::sign(key, entity::REGISTER_CONTEXT, None, &descriptor)
                 .map_err(|error| CliError::new(error.to_string()))?;
             let flags = &signing.tx;
             let remote = tx::connect(&selection, flags)?;
@@ -321,8 +445,9 @@ fn entity_command(store: &Store, command: EntityCommand) -> Result<()> {
             let made = tx::make(&selection, flags, remote.as_ref(), &signer, transaction)?;
             tx::finish(flags, remote.as_ref(), &made)
         }
+        EntityCommand::MetadataUpdate(update) => metadata::run(store, &update),
         EntityCommand::Deregister { signing } => {
-            let selection = consensus_selection(store, &signing)?;
+            let selection = Selection::for_consensus(store, &signing)?;
             tx::submit(store, &selection, &signing.tx, registry::METHOD_DEREGISTER_ENTITY, &NO_BODY)
         }
     }

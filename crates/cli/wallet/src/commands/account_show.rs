@@ -12,12 +12,18 @@ use wire_consensus::staking::{
     StakeAccumulator,
 };
 
+use wire_consensus::roothash::{Block, RuntimeRequest};
+use wire_runtime::client::ROUND_LATEST;
+
 use super::Selection;
 use crate::args::{AccountFlag, Format, FormatFlag, HeightFlag, NetworkFlag, ParaTimeFlags};
-use crate::config::Store;
-use crate::error::Result;
+use crate::config::{ParaTime, Store};
+use crate::error::{CliError, Result};
 use crate::out::{out, outln};
+use crate::paratime::Runtime;
 use crate::remote::{OwnerQuery, Remote};
+use crate::sdk::{self, Denomination};
+use crate::wallet::keys::ethereum_text;
 use crate::{address, amount};
 
 #[derive(Debug, Args)]
@@ -59,13 +65,15 @@ struct Line {
 
 pub(super) fn run(store: &Store, show: &Show) -> Result<()> {
     let selection = Selection::all(store, &show.network, &show.paratime, &show.account)?;
-    let target = match (&show.address, selection.account, selection.account_name) {
-        (Some(text), ..) => text.as_str(),
-        (None, Some(account), _) => account.address.as_str(),
-        (None, None, Some(name)) => name,
-        (None, None, None) => return Err("no address given and no wallet configured".into()),
+    let target = match (&show.address, &selection.account) {
+        (Some(text), _) => text.as_str(),
+        (None, Some(account)) => account.address.as_str(),
+        (None, None) => return Err("no address given and no wallet configured".into()),
     };
-    let owner = address::resolve(&store.config, selection.network, target)?;
+    let resolved = address::resolve_whole(&store.config, selection.network, target)?;
+    let owner = resolved.address;
+    let ethereum = address::ethereum_names(&store.config);
+    let ethereum = resolved.ethereum.map(|address| ethereum_text(&address)).or_else(|| ethereum.get(&owner).cloned());
     let remote = Remote::connect(selection.network_name, selection.network)?;
     let height = remote.height(show.height.height)?;
     let query = || Cbor(OwnerQuery { height, owner });
@@ -80,24 +88,124 @@ pub(super) fn run(store: &Store, show: &Show) -> Result<()> {
     } else {
         Delegations::default()
     };
+    let inside = match selection.paratime {
+        Some((name, paratime)) => Some(Inside::ask(&remote, name, paratime, show, height, owner)?),
+        None => None,
+    };
     let names = address::names(&store.config);
+    let view = View { selection: &selection, owner, ethereum, height, account, delegations, inside };
     if show.format.format == Format::Json {
-        let value = json(&selection, names.get(&owner), &owner, height, &account, &delegations);
-        outln!("{}", value_to_string_pretty(&value));
+        outln!("{}", value_to_string_pretty(&json(&view, names.get(&owner))));
         return Ok(());
     }
-    out!("{}", text(&selection, &names, &owner, &account, &delegations));
+    out!("{}", text(&view, &names));
+    if view.inside.is_some() {
+        out!("{}", paratime_text(&view, &names, &remote)?);
+    }
     Ok(())
 }
 
-fn json(
-    selection: &Selection<'_>,
-    name: Option<&String>,
-    owner: &Address,
+/// All that is shown.
+struct View<'a> {
+    selection: &'a Selection<'a>,
+    owner: Address,
+    ethereum: Option<String>,
     height: i64,
-    account: &Account,
-    delegations: &Delegations,
-) -> Value {
+    account: Account,
+    delegations: Delegations,
+    inside: Option<Inside<'a>>,
+}
+
+/// What the account has in a ParaTime.
+struct Inside<'a> {
+    name: &'a str,
+    paratime: &'a ParaTime,
+    nonce: u64,
+    balances: BTreeMap<Denomination, Quantity>,
+    delegations: Vec<sdk::Delegation>,
+    undelegations: Vec<sdk::Undelegation>,
+}
+
+impl<'a> Inside<'a> {
+    fn ask(
+        remote: &Remote,
+        name: &'a str,
+        paratime: &'a ParaTime,
+        show: &Show,
+        height: i64,
+        address: Address,
+    ) -> Result<Self> {
+        let runtime = Runtime::new(remote, paratime)?;
+        let round = if show.height.height == 0 {
+            ROUND_LATEST
+        } else {
+            let request = RuntimeRequest { runtime_id: paratime.namespace()?, height };
+            remote.call::<_, Block>("RootHash", "GetLatestBlock", &Cbor(request))?.header.round
+        };
+        let failed = |error| {
+            CliError::new(format!(
+                "ParaTime '{name}': {error}; --no-paratime shows what the account has in the consensus layer"
+            ))
+        };
+        let balances: sdk::Balances =
+            runtime.query(round, "accounts.Balances", &sdk::AddressQuery { address }).map_err(failed)?;
+        let nonce = runtime.query(round, "accounts.Nonce", &sdk::AddressQuery { address }).map_err(failed)?;
+        let (mut delegations, mut undelegations) = (None, None);
+        if show.show_delegations {
+            delegations =
+                runtime.query(round, "consensus.Delegations", &sdk::FromQuery { from: address }).map_err(failed)?;
+            undelegations =
+                runtime.query(round, "consensus.Undelegations", &sdk::ToQuery { to: address }).map_err(failed)?;
+        }
+        Ok(Self {
+            name,
+            paratime,
+            nonce,
+            balances: balances.balances,
+            delegations: delegations.unwrap_or_default(),
+            undelegations: undelegations.unwrap_or_default(),
+        })
+    }
+
+    fn is_empty(&self) -> bool {
+        self.nonce == 0 && self.balances.is_empty() && self.delegations.is_empty() && self.undelegations.is_empty()
+    }
+}
+
+/// The ParaTime's section.
+fn paratime_text(view: &View<'_>, names: &BTreeMap<Address, String>, remote: &Remote) -> Result<String> {
+    let Some(inside) = view.inside.as_ref().filter(|inside| !inside.is_empty()) else { return Ok(String::new()) };
+    let mut page = Page { selection: view.selection, names, owner: &view.owner, out: String::new() };
+    page.line(format_args!("=== {} PARATIME ===", inside.name));
+    page.line(format_args!("  Nonce: {}\n", inside.nonce));
+    page.line(format_args!("  Balances for all denominations:"));
+    for (denomination, amount) in &inside.balances {
+        let token = inside.paratime.token(denomination);
+        page.line(format_args!("  - Amount: {}", amount::format(amount, token.decimals)));
+        page.line(format_args!("    Symbol: {}", token.symbol));
+    }
+    page.line(format_args!(""));
+    let escrow = |owner: Address| -> Result<_> {
+        let query = Cbor(OwnerQuery { height: view.height, owner });
+        remote.call::<_, Account>("Staking", "Account", &query).map(|account| account.escrow)
+    };
+    let mut active = Vec::new();
+    for delegation in &inside.delegations {
+        let (address, shares) = (delegation.to, delegation.shares.clone());
+        active.push(Line { address, amount: worth(&escrow(address)?.active, &shares), shares, end: None });
+    }
+    let mut debonding = Vec::new();
+    for delegation in &inside.undelegations {
+        let (address, shares, end) = (delegation.from, delegation.shares.clone(), Some(delegation.epoch));
+        debonding.push(Line { address, amount: worth(&escrow(address)?.debonding, &shares), shares, end });
+    }
+    page.outgoing("Active", active);
+    page.outgoing("Debonding", debonding);
+    Ok(page.out)
+}
+
+fn json(view: &View<'_>, name: Option<&String>) -> Value {
+    let View { account, delegations, .. } = view;
     let mut out = Map::new();
     let mut add = |key: &str, value: Value| {
         out.insert(key.to_owned(), value);
@@ -105,10 +213,13 @@ fn json(
     if let Some(name) = name {
         add("name", name.to_json());
     }
-    add("native_address", owner.to_json());
+    if let Some(ethereum) = &view.ethereum {
+        add("ethereum_address", ethereum.to_lowercase().to_json());
+    }
+    add("native_address", view.owner.to_json());
     add("nonce", account.general.nonce.to_json());
-    add("network_name", selection.network_name.to_owned().to_json());
-    add("height", height.to_json());
+    add("network_name", view.selection.network_name.to_owned().to_json());
+    add("height", view.height.to_json());
     add("general_account", account.general.to_json());
     if !delegations.outgoing.is_empty() {
         add("outgoing_delegations", delegations.outgoing.to_json());
@@ -123,6 +234,21 @@ fn json(
         add("incoming_debonding_delegations", delegations.incoming_debonding.to_json());
     }
     add("escrow_account", account.escrow.to_json());
+    if let Some(inside) = &view.inside {
+        add("paratime_name", inside.name.to_owned().to_json());
+        if !inside.balances.is_empty() {
+            add("paratime_balances", inside.balances.to_json());
+        }
+        if inside.nonce != 0 {
+            add("paratime_nonce", inside.nonce.to_json());
+        }
+        if !inside.delegations.is_empty() {
+            add("paratime_delegations", inside.delegations.to_json());
+        }
+        if !inside.undelegations.is_empty() {
+            add("paratime_undelegations", inside.undelegations.to_json());
+        }
+    }
     Value::Object(out)
 }
 
@@ -273,16 +399,14 @@ impl Page<'_> {
     }
 }
 
-fn text(
-    selection: &Selection<'_>,
-    names: &BTreeMap<Address, String>,
-    owner: &Address,
-    account: &Account,
-    delegations: &Delegations,
-) -> String {
+fn text(view: &View<'_>, names: &BTreeMap<Address, String>) -> String {
+    let View { selection, owner, account, delegations, .. } = view;
     let mut page = Page { selection, names, owner, out: String::new() };
     if let Some(name) = names.get(owner) {
         page.line(format_args!("Name:             {name}"));
+    }
+    if let Some(ethereum) = &view.ethereum {
+        page.line(format_args!("Ethereum address: {ethereum}"));
     }
     page.line(format_args!("Native address:   {owner}\n"));
     page.line(format_args!("=== CONSENSUS LAYER ({}) ===", selection.network_name));

@@ -1,13 +1,13 @@
 //! `oasis addressbook`: addresses with names.
 
-use base_prims::Address;
 use clap::Subcommand;
 
 use crate::config::{Entry, Store};
 use crate::error::Result;
 use crate::out::{out, outln};
-use crate::table;
 use crate::wallet::check_free;
+use crate::wallet::keys::ethereum_text;
+use crate::{address, table};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
@@ -50,9 +50,15 @@ pub(super) fn run(store: &mut Store, command: Command) -> Result<()> {
     match command {
         Command::Add { name, address } => {
             check_free(store, &name)?;
-            let address: Address =
-                address.parse().map_err(|error| format!("malformed address '{address}': {error}"))?;
-            store.config.address_book.insert(name, Entry { address: address.to_string(), ..Entry::default() });
+            let found = address::parse(&address).ok_or_else(|| {
+                format!("malformed address '{address}': expected oasis1… or 0x… with 40 hexadecimal digits")
+            })?;
+            let entry = Entry {
+                address: found.address.to_string(),
+                eth_address: found.ethereum.map(|address| ethereum_text(&address)).unwrap_or_default(),
+                ..Entry::default()
+            };
+            store.config.address_book.insert(name, entry);
             store.save()
         }
         Command::List => {
@@ -82,6 +88,9 @@ pub(super) fn run(store: &mut Store, command: Command) -> Result<()> {
         Command::Show { name } => {
             let entry = store.config.address_book.get(&name).ok_or_else(|| missing(&name))?;
             outln!("Name:             {name}");
+            if !entry.eth_address.is_empty() {
+                outln!("Ethereum address: {}", entry.eth_address);
+            }
             outln!("Native address:   {}", entry.address);
             Ok(())
         }

@@ -6,7 +6,8 @@ use base_codec::{Codec, Raw, cbor, json};
 use base_grpc::Cbor;
 use clap::{Args, Subcommand};
 use wire_consensus::governance::{
-    self, CancelUpgradeProposal, ChangeParametersProposal, Proposal, ProposalContent, ProposalVote, Vote, VoteEntry,
+    self, CancelUpgradeProposal, ChangeParametersProposal, Proposal, ProposalContent, ProposalMetadata, ProposalVote,
+    Vote, VoteEntry,
 };
 use wire_consensus::upgrade::Descriptor;
 
@@ -67,12 +68,16 @@ pub(super) enum Create {
         /// The descriptor, JSON.
         file: PathBuf,
         #[command(flatten)]
+        about: About,
+        #[command(flatten)]
         signing: Signing,
     },
     /// Create a governance proposal for cancelling a pending upgrade
     CancelUpgrade {
         /// The proposal whose upgrade is to be cancelled.
         proposal: u64,
+        #[command(flatten)]
+        about: About,
         #[command(flatten)]
         signing: Signing,
     },
@@ -83,8 +88,21 @@ pub(super) enum Create {
         /// The changes, JSON.
         file: PathBuf,
         #[command(flatten)]
+        about: About,
+        #[command(flatten)]
         signing: Signing,
     },
+}
+
+/// Text for people, which some networks demand of proposals and others do not allow.
+#[derive(Debug, Clone, Args)]
+pub(super) struct About {
+    /// Title of the proposal, where the network's parameters allow one (allow_proposal_metadata).
+    #[arg(long)]
+    title: Option<String>,
+    /// Description of the proposal.
+    #[arg(long, default_value = "", requires = "title")]
+    description: String,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Default, Codec)]
@@ -182,21 +200,22 @@ fn read<T: json::FromJson>(path: &PathBuf, what: &str) -> Result<T> {
 }
 
 fn propose(store: &Store, create: Create) -> Result<()> {
-    let (content, signing) = match create {
-        Create::Upgrade { file, signing } => {
+    let (mut content, about, signing) = match create {
+        Create::Upgrade { file, about, signing } => {
             let upgrade: Descriptor = read(&file, "upgrade descriptor")?;
-            (ProposalContent { upgrade: Some(upgrade), ..ProposalContent::default() }, signing)
+            (ProposalContent { upgrade: Some(upgrade), ..ProposalContent::default() }, about, signing)
         }
-        Create::CancelUpgrade { proposal, signing } => {
+        Create::CancelUpgrade { proposal, about, signing } => {
             let cancel = CancelUpgradeProposal { proposal_id: proposal };
-            (ProposalContent { cancel_upgrade: Some(cancel), ..ProposalContent::default() }, signing)
+            (ProposalContent { cancel_upgrade: Some(cancel), ..ProposalContent::default() }, about, signing)
         }
-        Create::ParameterChange { module, file, signing } => {
+        Create::ParameterChange { module, file, about, signing } => {
             let changes = changes(&module, &file)?;
             let change = ChangeParametersProposal { module, changes };
-            (ProposalContent { change_parameters: Some(change), ..ProposalContent::default() }, signing)
+            (ProposalContent { change_parameters: Some(change), ..ProposalContent::default() }, about, signing)
         }
     };
+    content.metadata = about.title.map(|title| ProposalMetadata { title, description: about.description });
     submit(store, &signing, governance::METHOD_SUBMIT_PROPOSAL, &content)
 }
 
@@ -223,6 +242,6 @@ fn changes(module: &str, file: &PathBuf) -> Result<Raw> {
 }
 
 fn submit(store: &Store, signing: &Signing, method: &str, body: &impl cbor::Encode) -> Result<()> {
-    let selection = Selection::all(store, &signing.network, &signing.paratime, &signing.account)?;
+    let selection = Selection::for_consensus(store, signing)?;
     tx::submit(store, &selection, &signing.tx, method, body)
 }

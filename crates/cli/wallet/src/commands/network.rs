@@ -2,11 +2,11 @@
 
 use clap::{Args, Subcommand};
 
-use super::{Selection, governance, network_show};
-use crate::args::{Format, FormatFlag, NetworkFlag, Yes};
+use super::{governance, network_show, network_status};
+use crate::args::{FormatFlag, NetworkFlag, Yes};
 use crate::config::{self, Denomination, Network, Store};
 use crate::error::{CliError, Result};
-use crate::out::{out, outln};
+use crate::out::out;
 use crate::remote::Remote;
 use crate::{prompt, table};
 
@@ -65,6 +65,13 @@ pub(super) enum Command {
     /// Show network properties
     #[command(visible_alias = "s")]
     Show(network_show::Show),
+    /// Show the recommended light client trust for consensus state sync
+    Trust {
+        #[command(flatten)]
+        network: NetworkFlag,
+        #[command(flatten)]
+        format: FormatFlag,
+    },
     /// Show the current status of the node and the network
     Status {
         #[command(flatten)]
@@ -121,7 +128,8 @@ pub(super) fn run(store: &mut Store, command: Command) -> Result<()> {
             save(store)
         }
         Command::Show(show) => network_show::run(store, &show),
-        Command::Status { network, format } => status(store, &network, format.format),
+        Command::Status { network, format } => network_status::status(store, &network, format.format),
+        Command::Trust { network, format } => network_status::trust(store, &network, format.format),
         Command::Governance(command) => governance::run(store, command),
     }
 }
@@ -191,95 +199,4 @@ fn list(store: &Store) -> String {
     };
     let rows: Vec<_> = networks.all.iter().map(row).collect();
     table::render(&["Name", "Chain Context", "RPC"], &rows)
-}
-
-/// What the text needs of a node's status; the rest is skipped.
-#[derive(Debug, Default, base_codec::Codec)]
-struct Status {
-    software_version: String,
-    identity: Identity,
-    #[codec(omitempty)]
-    consensus: Option<Consensus>,
-    #[codec(omitempty)]
-    registration: Option<Registration>,
-}
-
-#[derive(Debug, Default, base_codec::Codec)]
-struct Identity {
-    node: base_prims::PublicKey,
-}
-
-#[derive(Debug, Default, base_codec::Codec)]
-struct Consensus {
-    status: u8,
-    version: base_prims::Version,
-    latest_height: i64,
-    latest_hash: base_prims::Hash,
-    latest_time: i64,
-    latest_epoch: u64,
-    chain_context: String,
-    is_validator: bool,
-}
-
-#[derive(Debug, Default, base_codec::Codec)]
-struct Registration {
-    last_attempt_successful: bool,
-    #[codec(omitempty)]
-    last_attempt_error_message: String,
-    #[codec(omitempty)]
-    last_attempt: i64,
-    #[codec(omitempty)]
-    last_registration: i64,
-    #[codec(omitempty)]
-    descriptor: Option<wire_consensus::node::Node>,
-}
-
-fn time(seconds: i64) -> String {
-    wire_cometbft::Time::new(seconds, 0).map_or_else(
-        |_| seconds.to_string(),
-        |time| {
-            let text = time.to_string();
-            text.trim_end_matches('Z').replacen('T', " ", 1) + " +0000 UTC"
-        },
-    )
-}
-
-fn status(store: &Store, network: &NetworkFlag, format: Format) -> Result<()> {
-    if format == Format::Json {
-        return Err("--format json is not supported here yet; `oasis-node control status` gives it".into());
-    }
-    let selection = Selection::network(store, network)?;
-    let remote = Remote::connect(selection.network_name, selection.network)?;
-    let status: Status = remote.call("NodeController", "GetStatus", &())?;
-    outln!("=== NETWORK STATUS ===");
-    outln!("Network:      {}", selection.pretty_network());
-    outln!("Node's ID:    {}", status.identity.node);
-    outln!("Core version: {}\n", status.software_version);
-    outln!("==== Consensus ====");
-    if let Some(consensus) = &status.consensus {
-        let known = config::builtin::name_of(&consensus.chain_context).unwrap_or("unknown");
-        outln!("Status:               {}", if consensus.status == 0 { "ready" } else { "syncing" });
-        outln!("Version:              {}", consensus.version);
-        outln!("Chain context:        {known} ({})", consensus.chain_context);
-        outln!("Latest height:        {} ({})", consensus.latest_height, time(consensus.latest_time));
-        outln!("Latest block hash:    {}", consensus.latest_hash);
-        outln!("Latest epoch:         {}", consensus.latest_epoch);
-        outln!("Is validator:         {}", consensus.is_validator);
-    }
-    if let Some(registration) = &status.registration {
-        outln!("Registration:         {}", registration.last_attempt_successful);
-        if registration.last_registration > 0 {
-            outln!("  Last:               {}", time(registration.last_registration));
-        }
-        if !registration.last_attempt_successful && registration.last_attempt > 0 {
-            outln!("  Last attempt:       {}", time(registration.last_attempt));
-        }
-        if !registration.last_attempt_successful && !registration.last_attempt_error_message.is_empty() {
-            outln!("  Last attempt error: {}", registration.last_attempt_error_message);
-        }
-        if let Some(descriptor) = &registration.descriptor {
-            outln!("  Entity ID:          {}", descriptor.entity_id);
-        }
-    }
-    Ok(())
 }

@@ -1,6 +1,6 @@
 //! `oasis network show`.
 
-use base_codec::json::{Map, ToJson, Value, to_string_pretty};
+use base_codec::json::{Map, ToJson, Value, to_string_pretty, value_to_string_pretty};
 use base_codec::{Codec, cbor};
 use base_grpc::Cbor;
 use base_prims::{Address, Namespace, PublicKey, Quantity};
@@ -10,7 +10,7 @@ use wire_consensus::node::Node;
 use wire_consensus::registry::{self, NodeStatus, Runtime, RuntimeKind};
 use wire_consensus::scheduler::{Committee, GetCommitteesRequest, Validator};
 use wire_consensus::staking::{self, Account, ThresholdKind};
-use wire_consensus::{consensus, roothash, scheduler};
+use wire_consensus::{consensus, keymanager, roothash, scheduler};
 
 use super::Selection;
 use crate::args::{Format, FormatFlag, HeightFlag, NetworkFlag};
@@ -57,10 +57,12 @@ struct ThresholdQuery {
     kind: ThresholdKind,
 }
 
-/// The answer of `Consensus.GetParameters`, as far as it is shown.
+/// The sections of the genesis document that are shown: public nodes do not answer queries about them.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Codec)]
-struct CoreParameters {
-    parameters: consensus::Parameters,
+#[codec(cbor_only)]
+struct Genesis {
+    consensus: consensus::Genesis,
+    keymanager: keymanager::Genesis,
 }
 
 struct View<'a> {
@@ -178,32 +180,27 @@ impl View<'_> {
     }
 
     fn parameters(&self) -> Result<()> {
-        let core: CoreParameters = self.at("Consensus", "GetParameters")?;
-        let sections: [(&str, Value); 5] = [
-            ("consensus", core.parameters.to_json()),
+        let genesis: Genesis = self.remote.call("Consensus", "GetGenesisDocument", &())?;
+        let sections: [(&str, Value); 8] = [
+            ("consensus", genesis.consensus.to_json()),
+            ("keymanager", genesis.keymanager.to_json()),
             ("registry", self.at::<registry::Parameters>("Registry", "ConsensusParameters")?.to_json()),
             ("roothash", self.at::<roothash::Parameters>("RootHash", "ConsensusParameters")?.to_json()),
             ("staking", self.at::<staking::Parameters>("Staking", "ConsensusParameters")?.to_json()),
             ("scheduler", self.at::<scheduler::Parameters>("Scheduler", "ConsensusParameters")?.to_json()),
-        ];
-        let more: [(&str, Value); 2] = [
             ("beacon", self.at::<wire_consensus::beacon::Parameters>("Beacon", "ConsensusParameters")?.to_json()),
             (
                 "governance",
                 self.at::<wire_consensus::governance::Parameters>("Governance", "ConsensusParameters")?.to_json(),
             ),
         ];
-        let sections: Vec<_> = sections.into_iter().chain(more).collect();
         if self.format == Format::Json {
             let all: Map<String, Value> = sections.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
-            outln!("{}", base_codec::json::value_to_string_pretty(&Value::Object(all)));
+            outln!("{}", value_to_string_pretty(&Value::Object(all)));
             return Ok(());
         }
         for (name, value) in sections {
-            outln!("=== {} PARAMETERS ===", name.to_uppercase());
-            let mut out = String::new();
-            tree(&value, 1, &mut out);
-            outln!("{out}");
+            outln!("=== {} PARAMETERS ===\n{}\n", name.to_uppercase(), plain(&value));
         }
         Ok(())
     }
@@ -298,27 +295,9 @@ impl View<'_> {
     }
 }
 
-/// JSON as indented lines of `key: value`.
-fn tree(value: &Value, depth: usize, out: &mut String) {
-    let indent = "  ".repeat(depth);
-    let plain = |value: &Value| match value {
-        Value::String(text) => text.clone(),
-        Value::Null => "null".to_owned(),
-        other => other.to_string(),
-    };
-    match value {
-        Value::Object(map) => {
-            for (key, inner) in map {
-                match inner {
-                    Value::Object(_) | Value::Array(_) => {
-                        out.push_str(&format!("{indent}{key}:\n"));
-                        tree(inner, depth + 1, out);
-                    }
-                    inner => out.push_str(&format!("{indent}{key}: {}\n", plain(inner))),
-                }
-            }
-        }
-        Value::Array(items) => items.iter().for_each(|item| tree(item, depth + 1, out)),
-        other => out.push_str(&format!("{indent}{}\n", plain(other))),
-    }
+/// JSON without its punctuation: indented lines of `key: value`.
+pub(super) fn plain(value: &Value) -> String {
+    let mut text = value_to_string_pretty(value);
+    text.retain(|c| !matches!(c, '{' | '}' | '[' | ']' | ',' | '"'));
+    text.lines().map(str::trim_end).filter(|line| !line.is_empty()).collect::<Vec<_>>().join("\n")
 }

@@ -1,12 +1,17 @@
-//! `oasis paratime`: which ParaTimes are known.
+//! `oasis paratime`: which ParaTimes are known, what they do, and registering one.
 
+use std::path::PathBuf;
+
+use base_codec::json;
 use clap::{Args, Subcommand};
+use wire_consensus::registry;
 
-use crate::args::Yes;
+use super::{Selection, paratime_show, paratime_stats};
+use crate::args::{Signing, Yes};
 use crate::config::{self, Denomination, NATIVE, Network, ParaTime, Store};
-use crate::error::Result;
+use crate::error::{CliError, Result};
 use crate::out::out;
-use crate::{prompt, table};
+use crate::{prompt, table, tx};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
@@ -30,6 +35,19 @@ pub(super) enum Command {
         /// Its name.
         name: String,
     },
+    /// Register a new ParaTime or update an existing one
+    Register {
+        /// The descriptor, JSON.
+        file: PathBuf,
+        #[command(flatten)]
+        signing: Signing,
+    },
+    /// Show information about a ParaTime block, its transactions, events or other parameters
+    #[command(visible_alias = "s")]
+    Show(paratime_show::Show),
+    /// Show ParaTime statistics
+    #[command(visible_alias = "stats")]
+    Statistics(paratime_stats::Statistics),
     /// Denomination operations
     #[command(subcommand, visible_alias = "denom")]
     Denomination(DenominationCommand),
@@ -118,8 +136,19 @@ pub(super) fn run(store: &mut Store, command: Command) -> Result<()> {
             paratimes.default = name;
             save(store)
         }
+        Command::Register { file, signing } => register(store, &file, &signing),
+        Command::Show(show) => paratime_show::run(store, &show),
+        Command::Statistics(args) => paratime_stats::run(store, &args),
         Command::Denomination(command) => denomination(store, command),
     }
+}
+
+fn register(store: &Store, file: &PathBuf, signing: &Signing) -> Result<()> {
+    let selection = Selection::for_consensus(store, signing)?;
+    let text = std::fs::read_to_string(file).map_err(CliError::file("read", file))?;
+    let descriptor: registry::Runtime = json::from_str(&text)
+        .map_err(|error| CliError::new(format!("malformed ParaTime descriptor: {}: {error}", file.display())))?;
+    tx::submit(store, &selection, &signing.tx, registry::METHOD_REGISTER_RUNTIME, &descriptor)
 }
 
 fn save(store: &Store) -> Result<()> {

@@ -10,7 +10,11 @@ use crate::args::Yes;
 use crate::config::Store;
 use crate::error::{CliError, Result};
 use crate::out::{out, outln};
-use crate::wallet::{self, ED25519_ADR8, ED25519_RAW, FILE_KIND, Secret, Unlocked, pretty_kind};
+use crate::wallet::keys::ethereum_text;
+use crate::wallet::{
+    self, ED25519_ADR8, ED25519_LEGACY, ED25519_RAW, FILE_KIND, LEDGER_KIND, MNEMONIC_ALGORITHMS, SECP256K1_RAW,
+    Secret, Unlocked, pretty_kind,
+};
 use crate::{prompt, table};
 
 #[derive(Debug, Subcommand)]
@@ -28,6 +32,12 @@ pub(super) enum Command {
         /// Key number to use in the key derivation scheme.
         #[arg(long = "file.number", default_value_t = 0)]
         number: u32,
+        /// Cryptographic algorithm to use for this account on a Ledger device.
+        #[arg(long = "ledger.algorithm", default_value = ED25519_LEGACY)]
+        ledger_algorithm: String,
+        /// Key number to use in the derivation scheme of a Ledger device.
+        #[arg(long = "ledger.number", default_value_t = 0)]
+        ledger_number: u32,
         #[command(flatten)]
         yes: Yes,
     },
@@ -100,14 +110,19 @@ pub(super) enum Command {
 
 pub(super) fn run(store: &mut Store, command: Command) -> Result<()> {
     match command {
-        Command::Create { name, kind, algorithm, number, yes } => {
+        Command::Create { name, kind, algorithm, number, ledger_algorithm, ledger_number, yes } => {
             let name = name.map_or_else(|| free_name(store), Ok)?;
             wallet::check_free(store, &name)?;
-            if kind != FILE_KIND {
-                return Err(format!("accounts of kind '{kind}' are not supported yet; use --kind {FILE_KIND}").into());
+            match kind.as_str() {
+                FILE_KIND => {
+                    let passphrase = prompt::new_passphrase(yes.yes)?;
+                    wallet::create(store, &name, &algorithm, number, &passphrase)
+                }
+                LEDGER_KIND => wallet::create_ledger(store, &name, &ledger_algorithm, ledger_number),
+                other => {
+                    Err(format!("unknown kind of account '{other}': expected {FILE_KIND} or {LEDGER_KIND}").into())
+                }
             }
-            let passphrase = prompt::new_passphrase(yes.yes)?;
-            wallet::create(store, &name, &algorithm, number, &passphrase)
         }
         Command::Import { name, algorithm, number, secret, yes } => {
             wallet::check_free(store, &name)?;
@@ -148,7 +163,11 @@ fn free_name(store: &Store) -> Result<String> {
 }
 
 fn ask_secret(algorithm: &str) -> Result<Zeroizing<String>> {
-    let question = if algorithm == ED25519_ADR8 { "Mnemonic:" } else { "Private key (base64-encoded):" };
+    let question = match algorithm {
+        words if MNEMONIC_ALGORITHMS.contains(&words) => "Mnemonic:",
+        SECP256K1_RAW => "Private key (hex-encoded):",
+        _ => "Private key (base64-encoded):",
+    };
     prompt::passphrase(question)
 }
 
@@ -164,11 +183,16 @@ fn list(store: &Store) -> String {
 }
 
 fn show(store: &Store, name: &str, unlocked: &Unlocked) {
-    let kind = store.config.wallets.all.get(name).map_or_else(|| format!("test ({ED25519_RAW})"), pretty_kind);
+    let test = wallet::test_name(name).and_then(|name| wallet::test_config(name).ok());
+    let kind = store.config.wallets.all.get(name).or(test.as_ref()).map_or_else(|| "<unknown>".to_owned(), pretty_kind);
+    let public = unlocked.public();
     outln!("Name:             {name}");
     outln!("Kind:             {kind}");
-    outln!("Public Key:       {}", unlocked.public());
-    outln!("Native address:   {}", unlocked.address());
+    outln!("Public Key:       {public}");
+    if let Some(address) = public.ethereum() {
+        outln!("Ethereum address: {}", ethereum_text(&address));
+    }
+    outln!("Native address:   {}", public.address());
 }
 
 fn export(store: &Store, name: &str, yes: bool) -> Result<()> {
@@ -176,13 +200,15 @@ fn export(store: &Store, name: &str, yes: bool) -> Result<()> {
     let unlocked = wallet::unlock(store, name, yes)?;
     show(store, name, &unlocked);
     let (key, mnemonic) = unlocked.export();
-    match mnemonic {
-        Some(words) => {
-            let number = store.config.wallets.all.get(name).map_or(0, |account| account.number);
-            outln!("Secret mnemonic:\n{words}");
-            outln!("Derived secret key for account number {number}:\n{}", key.as_str());
-        }
-        None => outln!("Secret key:\n{}", key.as_str()),
+    if let Some(words) = mnemonic {
+        let number = store.config.wallets.all.get(name).map_or(0, |account| account.number);
+        outln!("Secret mnemonic:\n{words}");
+        outln!("Derived secret key for account number {number}:");
+    } else if key.is_some() {
+        outln!("Secret key:");
+    }
+    if let Some(key) = key {
+        outln!("{}", key.as_str());
     }
     Ok(())
 }

@@ -10,8 +10,12 @@ use super::*;
 #[derive(Debug, Parser)]
 struct Line {
     #[command(subcommand)]
-    command: Command,
+    command: Command<Nobody>,
 }
+
+/// No node to ask.
+#[derive(Debug, Args)]
+struct Nobody {}
 
 const ID: &str = "8000000000000000000000000000000000000000000000000000000000000042";
 
@@ -23,7 +27,7 @@ fn oasis(dir: &Path, words: &str) -> std::result::Result<(), String> {
     });
     let line = Line::try_parse_from(std::iter::once("bundle".into()).chain(words)).map_err(|e| e.to_string())?;
     assert!(!line.command.asks_network());
-    run(None, line.command).map_err(|e| e.to_string())
+    run(line.command, |_, _| Err("nobody to ask".into())).map_err(|e| e.to_string())
 }
 
 fn folder() -> tempfile::TempDir {
