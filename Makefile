@@ -20,6 +20,7 @@ test-long: export PROPTEST_CASES ?= 100000
 test-long: export PROPTEST_MAX_SHRINK_ITERS ?= 100000
 test-long: export WADI_GROWTH_BLOCKS ?= 10000
 test-long: export WADI_WORKLOAD_TXS ?= 100000
+test-long: export WADI_LOAD_SECONDS ?= 1800
 test-long: preflight
 	@$(XTASK) test --only tests
 

@@ -1,27 +1,20 @@
 //! A network of real processes: comes up, moves tokens, loses a validator and gets it back, and leaves nothing running.
 
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use base_crypto::context::ChainContext;
 use base_prims::Quantity;
 use cli_devnet::chain::Chain;
+use cli_devnet::trial::{now, until};
 use cli_devnet::{Network, Node, Plan, Role, Running};
 
-async fn until<T, F: Future<Output = Option<T>>>(what: &str, seconds: u64, mut ask: impl FnMut() -> F) -> T {
-    let end = Instant::now() + Duration::from_secs(seconds);
-    loop {
-        if let Some(answer) = ask().await {
-            return answer;
-        }
-        assert!(Instant::now() < end, "{what} did not happen within {seconds} s");
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    }
-}
+/// Seconds that anything may take: a machine that does other things too is slow.
+const PATIENCE: u64 = 240;
 
 /// Waits until a node has caught up and reached a height; gives the one that it has.
 async fn reached(node: &Node, height: i64) -> i64 {
-    until(&format!("{} at height {height}", node.name), 90, async || {
+    until(&format!("{} at height {height}", node.name), PATIENCE, async || {
         let chain = Chain::connect(node).await.ok()?;
         let at = chain.height().await.ok()?;
         (at >= height && chain.is_synced().await.ok()?).then_some(at)
@@ -59,17 +52,16 @@ async fn wallet_pays(network: &Network, node: &Node, chain: &Chain) {
 #[tokio::test(flavor = "multi_thread")]
 async fn transacts_survives_a_killed_validator_and_stops_cleanly() {
     let dir = tempfile::Builder::new().prefix("dn").tempdir().expect("a directory");
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_secs();
     let mut plan = Plan {
         dir: dir.path().to_owned(),
         validators: 4,
         clients: 1,
-        paratime: None,
         base_port: 27_000,
         block_time: Duration::from_millis(300),
         epoch_interval: 10,
         chain_id: "devnet test".to_owned(),
-        genesis_time: i64::try_from(now).expect("in range"),
+        genesis_time: now(),
+        ..Plan::default()
     };
     plan.base_port = plan.free_base_port().expect("free ports");
     let network = Network::create(plan).expect("a network");
@@ -98,7 +90,7 @@ async fn transacts_survives_a_killed_validator_and_stops_cleanly() {
     reached(&nodes[victim], height).await;
 
     let seen = Chain::connect(&nodes[victim]).await.expect("it answers");
-    let after = until("both transfers at the restarted validator", 30, async || {
+    let after = until("both transfers at the restarted validator", PATIENCE, async || {
         let balance = seen.account(bob.address).await.ok()?.general.balance;
         (balance != before).then_some(balance)
     })
@@ -107,7 +99,7 @@ async fn transacts_survives_a_killed_validator_and_stops_cleanly() {
     wallet_pays(&network, &nodes[client], &chain).await;
 
     // Epochs come from blocks and proofs of randomness alone.
-    until("a second epoch", 60, async || chain.epoch(0).await.ok().filter(|epoch| *epoch >= 2)).await;
+    until("a second epoch", PATIENCE, async || chain.epoch(0).await.ok().filter(|epoch| *epoch >= 2)).await;
 
     assert!(running.ended().is_none(), "all nodes still run");
     let pids = running.pids();

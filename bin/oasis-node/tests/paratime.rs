@@ -1,66 +1,25 @@
 //! A network of real processes with a ParaTime in a sandbox: transactions are executed once, whatever node is killed.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::path::Path;
 
 use base_service::log_event::CHECKPOINT_SYNC_SUCCESS;
 use cli_devnet::chain::Chain;
 use cli_devnet::keyvalue::KeyValue;
-use cli_devnet::{Network, Node, ParaTime, Plan, Role, Running};
+use cli_devnet::trial::{self, synced, until};
+use cli_devnet::{Node, Role, Running};
 
 const NODE: &str = env!("CARGO_BIN_EXE_oasis-node");
-
-/// The ParaTime's program, which is built beside the node's.
-fn program() -> PathBuf {
-    let path = Path::new(NODE).with_file_name("simple-keyvalue");
-    assert!(path.is_file(), "{} is missing: cargo build -p simple-keyvalue", path.display());
-    path
-}
+/// Seconds that anything may take: a machine that does other things too is slow.
+const PATIENCE: u64 = 240;
 
 /// Whether bubblewrap can sandbox here.
-fn sandboxed() -> bool {
-    let tried = std::process::Command::new("bwrap").args(["--ro-bind", "/", "/", "true"]).output();
-    let works = tried.is_ok_and(|out| out.status.success());
-    if !works {
-        println!("skipped: 1 the sandbox, bubblewrap does not work here; the ParaTime runs without");
+async fn sandboxed() -> bool {
+    let probed = rt_host::sandbox::probe(Path::new("/usr/bin/bwrap")).await;
+    if let Err(problem) = &probed {
+        println!("skipped: 1 the sandbox, the ParaTime runs without: {problem}");
     }
-    works
-}
-
-async fn until<T, F: Future<Output = Option<T>>>(what: &str, seconds: u64, mut ask: impl FnMut() -> F) -> T {
-    let end = Instant::now() + Duration::from_secs(seconds);
-    loop {
-        if let Some(answer) = ask().await {
-            return answer;
-        }
-        assert!(Instant::now() < end, "{what} did not happen within {seconds} s");
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    }
-}
-
-/// A network of which two compute nodes make the committee and a third is its backup.
-fn network(dir: &Path) -> Network {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_secs();
-    let mut plan = Plan {
-        dir: dir.to_owned(),
-        validators: 2,
-        clients: 1,
-        paratime: Some(ParaTime {
-            binary: program(),
-            computes: 3,
-            sandboxed: sandboxed(),
-            checkpoint_interval: 10,
-            max_batch_size: 1_000,
-        }),
-        base_port: 28_000,
-        block_time: Duration::from_millis(300),
-        epoch_interval: 30,
-        chain_id: "devnet test".to_owned(),
-        genesis_time: i64::try_from(now).expect("in range"),
-    };
-    plan.base_port = plan.free_base_port().expect("free ports");
-    Network::create(plan).expect("a network")
+    probed.is_ok()
 }
 
 /// Sets a key and checks where the transaction went.
@@ -95,17 +54,12 @@ async fn restore_by_checkpoint(nodes: &[Node], running: &mut Running) {
     let before = told();
     std::fs::remove_dir_all(node.dir.join("runtimes")).expect("its data is there");
     running.start(victim).expect("it starts again");
-    until("the state from a checkpoint", 60, async || (told() > before).then_some(())).await;
+    until("the state from a checkpoint", PATIENCE, async || (told() > before).then_some(())).await;
     let reference = nodes.iter().find(|node| node.role == Role::Client).expect("a client");
     let newest = KeyValue::connect(reference).await.expect("it answers").newest().await.expect("a block").header.round;
     let restored = KeyValue::connect(node).await.expect("it answers");
-    until("the newest rounds", 60, async || restored.newest().await.ok().filter(|block| block.header.round >= newest))
-        .await;
-}
-
-async fn synced(node: &Node) {
-    until(&format!("{} in sync", node.name), 60, async || {
-        Chain::connect(node).await.ok()?.is_synced().await.ok().filter(|synced| *synced)
+    until("the newest rounds", PATIENCE, async || {
+        restored.newest().await.ok().filter(|block| block.header.round >= newest)
     })
     .await;
 }
@@ -115,16 +69,18 @@ async fn a_paratime_executes_each_transaction_once_whatever_node_is_killed() {
     let mut dir = tempfile::Builder::new().prefix("pt").tempdir().expect("a directory");
     // To look at afterwards.
     dir.disable_cleanup(std::env::var_os("KEEP_NETWORK").is_some());
-    let network = network(dir.path());
+    let network = trial::paratime(dir.path(), Path::new(NODE), 1, sandboxed().await).expect("a network");
     let nodes = network.nodes();
     let mut running = Running::new(Path::new(NODE), nodes.clone()).expect("the program is there");
     running.start_all().expect("all start");
     let client = nodes.iter().find(|node| node.role == Role::Client).expect("a client");
-    synced(client).await;
+    synced(client, PATIENCE).await;
     let paratime = KeyValue::connect(client).await.expect("it answers");
     // The committee is elected once its nodes are registered.
-    until("a round after the first", 90, async || paratime.newest().await.ok().filter(|block| block.header.round > 1))
-        .await;
+    until("a round after the first", PATIENCE, async || {
+        paratime.newest().await.ok().filter(|block| block.header.round > 1)
+    })
+    .await;
 
     let mut sent = BTreeMap::new();
     let mut first = insert(&paratime, 0, &mut sent).await;
@@ -142,7 +98,7 @@ async fn a_paratime_executes_each_transaction_once_whatever_node_is_killed() {
             nonce += 1;
         }
         running.start(victim).expect("it starts again");
-        synced(&nodes[victim]).await;
+        synced(&nodes[victim], PATIENCE).await;
     }
     check_once(&paratime, first, &sent).await;
 
@@ -150,9 +106,9 @@ async fn a_paratime_executes_each_transaction_once_whatever_node_is_killed() {
     for victim in (0..nodes.len()).filter(|place| matches!(nodes[*place].role, Role::Validator | Role::Client)) {
         running.kill(victim);
         running.start(victim).expect("it starts again");
-        synced(&nodes[victim]).await;
+        synced(&nodes[victim], PATIENCE).await;
         let paratime = KeyValue::connect(client).await.expect("it answers");
-        until("the state at the client", 60, async || paratime.newest().await.ok()).await;
+        until("the state at the client", PATIENCE, async || paratime.newest().await.ok()).await;
         insert(&paratime, nonce, &mut sent).await;
         nonce += 1;
     }
@@ -164,7 +120,7 @@ async fn a_paratime_executes_each_transaction_once_whatever_node_is_killed() {
     nonce += 1;
     let chain = Chain::connect(client).await.expect("it answers");
     let epoch = chain.epoch(0).await.expect("an epoch");
-    until("another epoch", 60, async || chain.epoch(0).await.ok().filter(|now| *now > epoch)).await;
+    until("another epoch", PATIENCE, async || chain.epoch(0).await.ok().filter(|now| *now > epoch)).await;
     insert(&paratime, nonce, &mut sent).await;
     check_once(&paratime, first, &sent).await;
 

@@ -4,13 +4,16 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use cli_devnet::chain::Chain;
+use cli_devnet::trial::{now, until};
 use cli_devnet::{Network, Node, Plan, Role, Running};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_oasis-node");
 const GUARD: &str = "consensus/oasis_priv_validator.json";
+/// Seconds that anything may take: a machine that does other things too is slow.
+const PATIENCE: u64 = 240;
 
 async fn height(node: &Node) -> i64 {
     let Ok(chain) = Chain::connect(node).await else { return 0 };
@@ -18,11 +21,10 @@ async fn height(node: &Node) -> i64 {
 }
 
 async fn reached(node: &Node, wanted: i64) {
-    let end = Instant::now() + Duration::from_secs(90);
-    while height(node).await < wanted {
-        assert!(Instant::now() < end, "{} did not reach height {wanted}", node.name);
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    }
+    until(&format!("{} at height {wanted}", node.name), PATIENCE, async || {
+        (height(node).await >= wanted).then_some(())
+    })
+    .await;
 }
 
 /// Height, round and step of the last signature on record.
@@ -47,7 +49,7 @@ fn refusal(node: &Node) -> String {
         .stderr(Stdio::piped())
         .spawn()
         .expect("it starts");
-    let end = Instant::now() + Duration::from_secs(30);
+    let end = Instant::now() + Duration::from_secs(PATIENCE);
     while child.try_wait().expect("a status").is_none() {
         if Instant::now() > end {
             child.kill().expect("it runs");
@@ -106,17 +108,16 @@ fn said(node: &Node, words: &[&str]) -> bool {
 
 fn network(base_port: u16) -> (tempfile::TempDir, Network) {
     let dir = tempfile::Builder::new().prefix("sw").tempdir().expect("a directory");
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_secs();
     let mut plan = Plan {
         dir: dir.path().to_owned(),
         validators: 4,
         clients: 1,
-        paratime: None,
         base_port,
         block_time: Duration::from_millis(300),
         epoch_interval: 30,
         chain_id: "swap test".to_owned(),
-        genesis_time: i64::try_from(now).expect("in range"),
+        genesis_time: now(),
+        ..Plan::default()
     };
     plan.base_port = plan.free_base_port().expect("free ports");
     let network = Network::create(plan).expect("a network");

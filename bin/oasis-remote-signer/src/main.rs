@@ -16,7 +16,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use base_crypto::ed25519::SecretKey;
 use base_grpc::{Code, Listener, RpcError, ServerTls, serve};
 use base_identity::{KeyRole, KeySource, TlsIdentity, certificate_key, load_certificate};
-use base_service::{logging, signals};
+use base_service::{errln, logging, signals};
 use base_signer::remote::{CLIENT_NAME, SERVER_NAME, router};
 use base_signer::{PluginConfig, ROLES, RemoteConfig, SignerConfig};
 use clap::{Parser, Subcommand};
@@ -176,7 +176,7 @@ fn main() -> ExitCode {
     match Cli::parse().run() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("Error: {error}");
+            errln!("Error: {error}");
             ExitCode::FAILURE
         }
     }

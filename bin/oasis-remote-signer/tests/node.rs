@@ -1,87 +1,30 @@
 //! A validator whose keys are with a remote signer, which hangs for a while.
 
-use std::net::TcpListener;
-use std::os::unix::fs::DirBuilderExt as _;
-use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+#[path = "node/alone.rs"]
+mod alone;
 
+use std::net::TcpListener;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use alone::Alone;
+use base_grpc::{Address, Cbor, Client};
 use base_signer::{RemoteConfig, SignerConfig};
-use cli_devnet::chain::Chain;
-use cli_devnet::{Network, Node, Plan, Role};
-use node_config::Config;
-use node_run::{Ended, Node as RunningNode, Options};
+use cli_devnet::Node;
+use cli_devnet::trial::until;
+use node_rpc::status::{SignerStatus, Status};
+use node_run::Ended;
 use rustix::process::{Pid, Signal, kill_process};
-use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-/// A network of one validator, whose keys but those for TLS and randomness are taken out of its folder into another.
-struct Alone {
-    _dir: tempfile::TempDir,
-    node: Node,
-    held: PathBuf,
-}
+/// Seconds that anything may take: a machine that does other things too is slow.
+const PATIENCE: u64 = 240;
 
-impl Alone {
-    fn new(base_port: u16, keys: &[&str]) -> Self {
-        let dir = tempfile::Builder::new().prefix("sg").tempdir().expect("a directory");
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_secs();
-        let mut plan = Plan {
-            dir: dir.path().join("net"),
-            validators: 1,
-            clients: 0,
-            paratime: None,
-            base_port,
-            block_time: Duration::from_millis(200),
-            epoch_interval: 10,
-            chain_id: "signer test".to_owned(),
-            genesis_time: i64::try_from(now).expect("in range"),
-        };
-        plan.base_port = plan.free_base_port().expect("free ports");
-        let network = Network::create(plan).expect("a network");
-        let node = network.nodes().into_iter().find(|node| node.role == Role::Validator).expect("there is one");
-        let held = dir.path().join("held");
-        std::fs::DirBuilder::new().mode(0o700).create(&held).expect("a folder");
-        for key in keys {
-            std::fs::rename(node.dir.join(key), held.join(key)).expect("it has that key");
-        }
-        Self { _dir: dir, node, held }
-    }
-
-    async fn start(&self, signer: SignerConfig, stop: &CancellationToken) -> JoinHandle<Ended> {
-        let config = Config::load(&self.node.config()).expect("a configuration");
-        let options = Options {
-            dont_blame_oasis: true,
-            allow_test_keys: false,
-            tee: rt_tee::VerifyOptions::default(),
-            version: "0.0.0".to_owned(),
-            votes: false,
-            signer,
-        };
-        let running = RunningNode::start(config, options, stop.clone()).await.expect("it starts");
-        tokio::spawn(running.run())
-    }
-
-    async fn height(&self) -> i64 {
-        let Ok(chain) = Chain::connect(&self.node).await else { return 0 };
-        chain.height().await.unwrap_or(0)
-    }
-
-    async fn reached(&self, height: i64) {
-        let end = Instant::now() + Duration::from_secs(60);
-        while self.height().await < height {
-            assert!(Instant::now() < end, "height {height} was not reached");
-            tokio::time::sleep(Duration::from_millis(100)).await;
-        }
-    }
-
-    /// Height of the last signature on record.
-    fn signed(&self) -> i64 {
-        let text =
-            std::fs::read_to_string(self.node.dir.join("consensus/oasis_priv_validator.json")).expect("it voted");
-        let record: serde_json::Value = serde_json::from_str(&text).expect("JSON");
-        record["height"].as_i64().expect("a number")
-    }
+/// What the node's status says of its signer: where it is, whether it works, and if not, why.
+async fn signer_of(node: &Node) -> SignerStatus {
+    let client = Client::connect(&Address::Unix(node.socket())).await.expect("it answers");
+    let asked = client.call::<_, Cbor<Status>>("oasis-core.NodeController", "GetStatus", &()).await;
+    asked.expect("a status").0.signer.expect("it is not in a file")
 }
 
 /// The program, ended with this.
@@ -152,9 +95,16 @@ async fn a_validator_signs_everything_remotely_and_waits_for_a_signer_that_hangs
     // Through an epoch: it has registered and proven randomness by itself.
     alone.reached(25).await;
 
-    // A signer that hangs: no block without its signature, and the node answers all the same.
+    let signer_status = signer_of(&alone.node).await;
+    assert_eq!((signer_status.backend.as_str(), signer_status.working), ("remote", true));
+
+    // A signer that hangs: no block without its signature, and the node answers all the same, and says who is to blame.
     signer.send(Signal::STOP);
-    tokio::time::sleep(Duration::from_secs(2)).await;
+    let failed = until("a status that tells of it", PATIENCE, async || {
+        Some(signer_of(&alone.node).await).filter(|status| !status.working)
+    })
+    .await;
+    assert!(failed.error_message.contains("signer") && failed.failed_height >= 25, "{failed:?}");
     let (height, signed) = (alone.height().await, alone.signed());
     assert!(height >= 25);
     tokio::time::sleep(Duration::from_secs(8)).await;
@@ -162,6 +112,7 @@ async fn a_validator_signs_everything_remotely_and_waits_for_a_signer_that_hangs
     signer.send(Signal::CONT);
     alone.reached(height + 3).await;
     assert!(alone.signed() >= height + 3);
+    assert!(signer_of(&alone.node).await.working);
     stop.cancel();
     assert_eq!(ended.await.expect("it ends"), Ended::Requested);
     for key in ["identity.pem", "p2p.pem", "consensus.pem", "vrf.pem"] {

@@ -12,6 +12,7 @@ use std::process::ExitCode;
 use base_crypto::ed25519::SecretKey;
 use base_crypto::hash::sha512_256;
 use base_identity::{KeyRole, generate_key, load_key};
+use base_service::errln;
 use base_signer::plugin::{Held, serve};
 
 /// What this plugin is called: `--signer.plugin.name`.
@@ -82,7 +83,7 @@ async fn main() -> ExitCode {
     match serve(NAME, Example::default()).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("{error}");
+            errln!("{error}");
             ExitCode::FAILURE
         }
     }

@@ -4,7 +4,7 @@
 
 use base_codec::cbor;
 use base_crypto::context::ChainContext;
-use base_prims::{EPOCH_INVALID, Hash, PublicKey};
+use base_prims::{EPOCH_INVALID, Epoch, Hash, PublicKey};
 use comet_chain::app::{BlockResults, CheckResult, Event, ProposedBlock, TxResult, ValidatorUpdate};
 use wire_cometbft::merkle;
 use wire_consensus::{
@@ -341,15 +341,20 @@ impl Mux {
         ctx.dispatch(&crate::Message::StateSyncCompleted).map(drop)
     }
 
+    /// Whether the node is to halt before a block, as its operator said; `epoch` is that of the block.
+    pub fn halts_before(&self, height: i64, epoch: Epoch) -> bool {
+        let height_due = self.local.halt_height.is_some_and(|h| height >= h);
+        let epoch_due =
+            epoch != EPOCH_INVALID && self.local.halt_epoch.is_some_and(|e| e != EPOCH_INVALID && epoch >= e);
+        height_due || epoch_due
+    }
+
     fn begin_block(&self, ctx: &mut Context<'_>) -> std::result::Result<(), BlockError> {
         let epoch = epoch::current_epoch(ctx)?;
         if let Some(upgrader) = &self.upgrader {
             upgrader.consensus_upgrade(ctx, epoch)??;
         }
-        let height_due = self.local.halt_height.is_some_and(|h| ctx.current_height() >= h);
-        let epoch_due =
-            epoch != EPOCH_INVALID && self.local.halt_epoch.is_some_and(|e| e != EPOCH_INVALID && epoch >= e);
-        if height_due || epoch_due {
+        if self.halts_before(ctx.current_height(), epoch) {
             return Err(Halt::Configured.into());
         }
         for service in self.opener.services() {

@@ -8,6 +8,7 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use base_metrics::table;
+use base_service::chain;
 use bytes::Bytes;
 use futures_util::StreamExt as _;
 use http::uri::PathAndQuery;
@@ -120,19 +121,6 @@ pub struct Client {
     channel: Channel,
 }
 
-fn chain_of(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(error) = source {
-        let inner = error.to_string();
-        if !text.contains(&inner) {
-            text = format!("{text}: {inner}");
-        }
-        source = error.source();
-    }
-    text
-}
-
 impl Client {
     /// Connects without encryption.
     pub async fn connect(address: &Address) -> Result<Self, ConnectError> {
@@ -147,7 +135,7 @@ impl Client {
     async fn open(address: &Address, tls: Option<ClientTls>) -> Result<Self, ConnectError> {
         let unreachable = |error: &dyn std::error::Error| ConnectError::Unreachable {
             address: address.to_string(),
-            reason: chain_of(error),
+            reason: chain(error),
         };
         // The scheme is not looked at; the authority is what servers are told.
         let uri = match address {
@@ -212,5 +200,5 @@ fn path(service: &str, method: &str) -> Result<PathAndQuery, RpcError> {
 }
 
 async fn ready(grpc: &mut Grpc<Channel>) -> Result<(), RpcError> {
-    grpc.ready().await.map_err(|error| RpcError::with(Code::Unavailable, chain_of(&error)))
+    grpc.ready().await.map_err(|error| RpcError::with(Code::Unavailable, chain(&error)))
 }

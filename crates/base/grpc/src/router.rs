@@ -12,6 +12,7 @@ use base_metrics::table;
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt as _};
 use http::{HeaderValue, StatusCode, header};
+use tokio::sync::watch;
 use tonic::body::Body;
 use tonic::server::{Grpc, ServerStreamingService, UnaryService};
 use tonic::{Code, Request, Response, Status};
@@ -48,6 +49,8 @@ pub struct Router {
     services: BTreeSet<String>,
     /// Refuses a call before its argument is looked at.
     guard: Option<Guard>,
+    /// Answers in this one's place as soon as it is there.
+    later: Option<watch::Receiver<Option<Arc<Router>>>>,
 }
 
 impl Router {
@@ -114,6 +117,24 @@ impl Router {
         self
     }
 
+    /// Has another router answer in this one's place as soon as it is there. Until then calls of methods that this one
+    /// does not have wait for it; they fail if it never comes.
+    pub fn until(&mut self, later: watch::Receiver<Option<Arc<Self>>>) -> &mut Self {
+        self.later = Some(later);
+        self
+    }
+
+    /// The router that answers a call now.
+    async fn in_charge(&self, path: &str) -> Result<Option<Arc<Self>>, RpcError> {
+        let Some(later) = &self.later else { return Ok(None) };
+        let now = later.borrow().clone();
+        if now.is_some() || self.has(path.strip_prefix('/').unwrap_or(path)) {
+            return Ok(now);
+        }
+        let gone = |_| RpcError::with(Code::Unavailable, "node is shutting down");
+        later.clone().wait_for(Option::is_some).await.map(|router| router.clone()).map_err(gone)
+    }
+
     /// Adds all methods of another router.
     pub fn merge(&mut self, other: Self) -> &mut Self {
         self.methods.extend(other.methods);
@@ -171,7 +192,10 @@ impl Router {
         let mut grpc =
             Grpc::new(Opaque).max_decoding_message_size(MAX_MESSAGE_BYTES).max_encoding_message_size(MAX_MESSAGE_BYTES);
         let name = request.uri().path().to_owned();
-        let found = self.find(&name, &caller);
+        let found = match self.in_charge(&name).await {
+            Ok(later) => later.as_deref().unwrap_or(self).find(&name, &caller),
+            Err(error) => Err(error),
+        };
         if found.is_ok() {
             table::GRPC_SERVER_CALLS.with(&[&name]).inc();
         }

@@ -104,6 +104,36 @@ async fn errors_say_what_they_are() {
 }
 
 #[tokio::test]
+async fn calls_wait_for_the_router_that_is_to_come() {
+    let (told, later) = tokio::sync::watch::channel(None);
+    let mut first = Router::new();
+    first.unary(SERVICE, "Double", |Cbor(_): Cbor<Query>| async { Ok(Cbor(-1)) }).until(later);
+    let server = start(first).await;
+    let double = async |expected: i64| {
+        let Cbor(doubled): Cbor<i64> =
+            server.client.call(SERVICE, "Double", &Cbor(Query { height: 21 })).await.unwrap();
+        assert_eq!(doubled, expected);
+    };
+    double(-1).await;
+    let client = server.client.clone();
+    let mut waiting = tokio::spawn(async move { client.call::<_, ()>(SERVICE, "Nothing", &()).await });
+    double(-1).await;
+    assert!(tokio::time::timeout(Duration::from_millis(50), &mut waiting).await.is_err(), "there is nobody yet");
+    told.send_replace(Some(Arc::new(router())));
+    waiting.await.unwrap().unwrap();
+    double(42).await;
+
+    // One that never comes.
+    let (told, later) = tokio::sync::watch::channel(None);
+    let mut first = Router::new();
+    let server = start(first.until(later).clone()).await;
+    let client = server.client.clone();
+    let waiting = tokio::spawn(async move { client.call::<_, ()>(SERVICE, "Nothing", &()).await });
+    drop(told);
+    assert_eq!(waiting.await.unwrap().unwrap_err().code, Code::Unavailable);
+}
+
+#[tokio::test]
 async fn guards_and_limits() {
     let mut guarded = router();
     guarded.guard(|path, _| {

@@ -27,6 +27,9 @@ use heed::{CompactionOption, Database, Env, EnvFlags, EnvOpenOptions, MdbError, 
 /// Longest key, as every store has it.
 const MAX_KEY: usize = 500;
 
+/// Name of the file.
+const DATA: &str = "data.mdb";
+
 /// Threads that can read at once.
 const MAX_READERS: u32 = 1024;
 
@@ -65,6 +68,36 @@ impl std::fmt::Debug for Disk {
     }
 }
 
+/// An error of the engine and the folder that it is about.
+#[derive(Debug, thiserror::Error)]
+#[error("{}: {source}", folder.display())]
+struct InFolder {
+    folder: PathBuf,
+    source: Box<dyn std::error::Error + Send + Sync>,
+}
+
+/// Names the folder that an error is about.
+fn in_folder(folder: &Path, error: KvError) -> KvError {
+    match error {
+        KvError::Engine { action, source } => {
+            KvError::Engine { action, source: Box::new(InFolder { folder: folder.to_owned(), source }) }
+        }
+        other => other,
+    }
+}
+
+/// Makes the file as long as its newest root says. Pages at its end may never have been written; that others are missing
+/// shows when they are read, as zeros, which no page is, where a file that ends before them would end the process.
+fn fill_up(env: &Env<WithoutTls>, path: &Path) -> Result<(), heed::Error> {
+    let pages = (env.info().last_page_number as u64).saturating_add(1);
+    let wanted = pages.saturating_mul(u64::from(env.stat().page_size));
+    let file = path.join(DATA);
+    if std::fs::metadata(&file)?.len() < wanted {
+        std::fs::OpenOptions::new().write(true).open(&file)?.set_len(wanted)?;
+    }
+    Ok(())
+}
+
 fn engine(action: &'static str) -> impl FnOnce(heed::Error) -> KvError {
     move |source| KvError::Engine { action, source: Box::new(source) }
 }
@@ -101,6 +134,7 @@ impl Opened {
         // SAFETY: the folder belongs to this program; the engine's lock file keeps other instances from writing, and
         // nothing here ever writes to the file but through the engine.
         let env = unsafe { open.open(path)? };
+        fill_up(&env, path)?;
         let db = if options.read_only {
             let txn = env.read_txn()?;
             env.open_database(&txn, None)?.ok_or(heed::Error::Mdb(MdbError::NotFound))?
@@ -123,13 +157,13 @@ impl Disk {
         if !options.read_only {
             std::fs::create_dir_all(path).map_err(io("create folder"))?;
         }
-        let opened = Opened::new(path, options)?;
+        let opened = Opened::new(path, options).map_err(|error| in_folder(path, error))?;
         Ok(Self { open: RwLock::new(Some(opened)), path: path.to_owned(), options })
     }
 
     fn with<R>(&self, f: impl FnOnce(&Opened) -> Result<R, KvError>) -> Result<R, KvError> {
         let guard: RwLockReadGuard<'_, _> = self.open.read().unwrap_or_else(PoisonError::into_inner);
-        f(guard.as_ref().ok_or(KvError::Busy)?)
+        f(guard.as_ref().ok_or(KvError::Busy)?).map_err(|error| in_folder(&self.path, error))
     }
 }
 
@@ -241,7 +275,7 @@ impl KvStore for Disk {
         if let Some(opened) = guard.take() {
             opened.env.prepare_for_closing().wait();
         }
-        let renamed = std::fs::rename(&part, self.path.join("data.mdb")).map_err(io("replace by the compacted file"));
+        let renamed = std::fs::rename(&part, self.path.join(DATA)).map_err(io("replace by the compacted file"));
         *guard = Some(Opened::new(&self.path, self.options)?);
         renamed?;
         std::fs::File::open(&self.path).and_then(|f| f.sync_all()).map_err(io("sync the folder"))

@@ -1,4 +1,4 @@
-//! As much of HTTP/1.1 as scraping, profiling and pushing need: one request per connection, everything bounded.
+//! As much of HTTP/1.1 as scraping, profiling, pushing and a page need: one request per connection, everything bounded.
 
 use std::time::Duration;
 
@@ -18,37 +18,73 @@ const MAX_CONNECTIONS: usize = 16;
 
 /// A request.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Request {
-    pub(crate) path: String,
+pub struct Request {
+    /// Path of the target.
+    pub path: String,
     /// Without the question mark.
-    pub(crate) query: String,
+    pub query: String,
+    /// What the client calls this server, with the port; empty if it does not say.
+    pub host: String,
 }
 
 impl Request {
     /// A whole number of the query.
-    pub(crate) fn number(&self, name: &str) -> Option<u64> {
+    pub fn number(&self, name: &str) -> Option<u64> {
         let pairs = self.query.split('&').filter_map(|pair| pair.split_once('='));
         pairs.filter(|(key, _)| *key == name).find_map(|(_, value)| value.parse().ok())
     }
+
+    /// A text of the query, with its escapes undone; empty if it is not there.
+    pub fn text(&self, name: &str) -> String {
+        let mut pairs = self.query.split('&').filter_map(|pair| pair.split_once('='));
+        pairs.find(|(key, _)| *key == name).map_or_else(String::new, |(_, value)| unescape(value))
+    }
+}
+
+/// Undoes the escapes of a query; one that is incomplete stays as it is.
+fn unescape(text: &str) -> String {
+    let mut out = Vec::new();
+    let mut bytes = text.bytes();
+    while let Some(byte) = bytes.next() {
+        let mut ahead = bytes.clone();
+        let hex = |byte: Option<u8>| byte.and_then(|byte| char::from(byte).to_digit(16));
+        match (byte, hex(ahead.next()), hex(ahead.next())) {
+            (b'%', Some(high), Some(low)) => {
+                out.push((high * 16 + low) as u8);
+                bytes = ahead;
+            }
+            (b'+', _, _) => out.push(b' '),
+            _ => out.push(byte),
+        }
+    }
+    String::from_utf8_lossy(&out).into_owned()
 }
 
 /// An answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Answer {
-    pub(crate) status: &'static str,
-    pub(crate) content_type: &'static str,
-    pub(crate) body: Vec<u8>,
+pub struct Answer {
+    /// Code and text.
+    pub status: &'static str,
+    /// Type of the body.
+    pub content_type: &'static str,
+    /// Further lines of the head, each with its end.
+    pub head: &'static str,
+    /// What follows the head.
+    pub body: Vec<u8>,
 }
 
 impl Answer {
-    pub(crate) fn ok(content_type: &'static str, body: impl Into<Vec<u8>>) -> Self {
-        Self { status: "200 OK", content_type, body: body.into() }
+    /// Success.
+    pub fn ok(content_type: &'static str, body: impl Into<Vec<u8>>) -> Self {
+        Self { status: "200 OK", content_type, head: "", body: body.into() }
     }
 
-    pub(crate) fn not_found() -> Self {
+    /// There is nothing of that path.
+    pub fn not_found() -> Self {
         Self {
             status: "404 Not Found",
             content_type: "text/plain; charset=utf-8",
+            head: "",
             body: b"404 page not found\n".to_vec(),
         }
     }
@@ -81,11 +117,14 @@ fn parse(head: &str) -> Result<(Request, bool), &'static str> {
     };
     let target = target.unwrap_or_default();
     let (path, query) = target.split_once('?').unwrap_or((target, ""));
-    Ok((Request { path: path.to_owned(), query: query.to_owned() }, head_only))
+    let mut fields = head.lines().skip(1).filter_map(|line| line.split_once(':'));
+    let host = fields.find(|(name, _)| name.eq_ignore_ascii_case("host")).map_or("", |(_, value)| value.trim());
+    Ok((Request { path: path.to_owned(), query: query.to_owned(), host: host.to_owned() }, head_only))
 }
 
 /// What answers requests.
-pub(crate) trait Handler: Send + Sync + 'static {
+pub trait Handler: Send + Sync + 'static {
+    /// The answer to a request.
     fn answer(&self, request: Request) -> impl Future<Output = Answer> + Send;
 }
 
@@ -93,13 +132,16 @@ async fn handle(mut stream: TcpStream, handler: &impl Handler) {
     let Ok(Some(head)) = tokio::time::timeout(PATIENCE, read_head(&mut stream, MAX_HEAD)).await else { return };
     let (answer, head_only) = match parse(&head) {
         Ok((request, head_only)) => (handler.answer(request).await, head_only),
-        Err(status) => (Answer { status, content_type: "text/plain; charset=utf-8", body: Vec::new() }, false),
+        Err(status) => {
+            (Answer { status, content_type: "text/plain; charset=utf-8", head: "", body: Vec::new() }, false)
+        }
     };
     let head = format!(
-        "HTTP/1.1 {}\r\nContent-Type: {}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
+        "HTTP/1.1 {}\r\nContent-Type: {}\r\nContent-Length: {}\r\n{}Connection: close\r\n\r\n",
         answer.status,
         answer.content_type,
-        answer.body.len()
+        answer.body.len(),
+        answer.head,
     );
     let send = async {
         stream.write_all(head.as_bytes()).await?;
@@ -113,7 +155,7 @@ async fn handle(mut stream: TcpStream, handler: &impl Handler) {
 }
 
 /// Answers requests until stopped; open ones are dropped then.
-pub(crate) async fn serve(listener: TcpListener, handler: impl Handler, stop: CancellationToken) {
+pub async fn serve(listener: TcpListener, handler: impl Handler, stop: CancellationToken) {
     let handler = std::sync::Arc::new(handler);
     let free = std::sync::Arc::new(Semaphore::new(MAX_CONNECTIONS));
     let mut open = tokio::task::JoinSet::new();
@@ -174,7 +216,9 @@ mod tests {
     fn reads_requests() {
         let (request, head) = parse("GET /a?seconds=3&x HTTP/1.1\r\nHost: b\r\n\r\n").unwrap();
         assert_eq!((request.path.as_str(), request.number("seconds"), head), ("/a", Some(3), false));
-        assert_eq!(request.number("x"), None);
+        assert_eq!((request.number("x"), request.host.as_str()), (None, "b"));
+        let (request, _) = parse("GET /?a=b%20c%2f+%e&a=d HTTP/1.1\r\n\r\n").unwrap();
+        assert_eq!((request.text("a").as_str(), request.text("z").as_str()), ("b c/ %e", ""));
         assert!(parse("HEAD / HTTP/1.0\r\n\r\n").unwrap().1);
         for bad in ["", "GET", "GET /", "POST / HTTP/1.1\r\n", "GET / HTTP/2"] {
             assert!(parse(bad).is_err(), "{bad}");

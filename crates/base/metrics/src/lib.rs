@@ -6,7 +6,8 @@
 //! It measures the process itself and nothing else: other crates set their metrics through the handles in [`table`].
 //!
 //! Main types: [`Family`] (one metric, with or without labels), [`Counter`], [`Gauge`], [`Summary`], [`Histogram`];
-//! [`Service`] exposes or pushes everything and measures the process; [`profile::Server`] answers `/debug/pprof/`.
+//! [`Service`] exposes or pushes everything and measures the process; [`profile::Server`] answers `/debug/pprof/`; [`http`]
+//! is the server of both, and of others that answer few requests.
 //!
 //! Invariants: a metric is an atomic number, setting it never waits for a reader; a family holds at most [`MAX_SERIES`]
 //! combinations of labels, further ones share a last one; a client of the HTTP servers can hold neither memory nor time.
@@ -14,7 +15,7 @@
 //! Tests: the table against the reference's list; the text format; both servers and the push over real sockets.
 
 mod family;
-mod http;
+pub mod http;
 pub mod profile;
 mod resource;
 mod serve;

@@ -207,7 +207,7 @@ mod tests {
 
     async fn ask(path: &str) -> Answer {
         let (path, query) = path.split_once('?').unwrap_or((path, ""));
-        Profiles.answer(Request { path: path.to_owned(), query: query.to_owned() }).await
+        Profiles.answer(Request { path: path.to_owned(), query: query.to_owned(), host: String::new() }).await
     }
 
     #[tokio::test]

@@ -7,6 +7,7 @@ use base_crypto::blacklist::test_key;
 use base_crypto::ed25519::SecretKey;
 use base_identity::{KeyRole, KeySource};
 use base_prims::{PublicKey, Quantity};
+use base_service::{out, outln};
 use base_signer::{PluginConfig, RemoteConfig, SignerConfig};
 use node_config::Config;
 use wire_consensus::entity::{Entity, LATEST_VERSION};
@@ -254,9 +255,9 @@ impl TxArgs {
         let key = session.entity_key().or_fail(MODULE, "failed to load signer")?;
         let mut text = String::new();
         pretty::transaction(&tx, &pretty_context(doc), &mut text);
-        println!("You are about to sign the following transaction:");
+        outln!("You are about to sign the following transaction:");
         for line in text.lines() {
-            println!("  {line}");
+            outln!("  {line}");
         }
         if !self.assume_yes && !confirm("\nAre you sure you want to continue? (y)es/(n)o: ") {
             return Err(Failure::quiet());
@@ -277,15 +278,13 @@ impl cbor::Encode for Nothing {
 
 /// Asks; without a terminal to ask at, the answer is yes.
 fn confirm(question: &str) -> bool {
-    use std::io::{BufRead as _, IsTerminal as _, Write as _, stdin, stdout};
+    use std::io::{BufRead as _, IsTerminal as _, stdin};
     if !stdin().is_terminal() {
         return true;
     }
     let mut question = question.to_owned();
     loop {
-        print!("{question}");
-        // A terminal that cannot be written to will not be read from either.
-        let _ = stdout().flush();
+        out!("{question}");
         let mut answer = String::new();
         match stdin().lock().read_line(&mut answer) {
             Ok(0) | Err(_) => return false,

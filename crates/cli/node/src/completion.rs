@@ -2,6 +2,7 @@
 
 use std::process::ExitCode;
 
+use base_service::out;
 use clap::{CommandFactory as _, Subcommand};
 
 /// `completion`.
@@ -44,7 +45,7 @@ pub(crate) fn run(args: &CompletionArgs) -> ExitCode {
     command.build();
     let mut all = Vec::new();
     collect(&command, "", &mut all);
-    print!("{}", script(&args.shell, &all));
+    out!("{}", script(&args.shell, &all));
     ExitCode::SUCCESS
 }
 

@@ -6,6 +6,7 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use base_service::{errln, out, outln};
 use clap::Subcommand;
 use node_migrate::{Generation, LoadError, Loaded};
 
@@ -70,9 +71,9 @@ fn show(config: Option<&Path>) -> ExitCode {
         Err(error) => fail(error),
         Ok(loaded) => {
             for finding in &loaded.findings {
-                eprintln!("warning: {finding}");
+                errln!("warning: {finding}");
             }
-            print!("{}", loaded.config.to_yaml());
+            out!("{}", loaded.config.to_yaml());
             ExitCode::SUCCESS
         }
     }
@@ -99,22 +100,22 @@ fn migrate(args: &MigrateArgs) -> ExitCode {
     }
     let (unmapped, done): (Vec<_>, Vec<_>) = outcome.findings.iter().partition(|finding| finding.is_unmapped());
     match outcome.generation {
-        Generation::Current if done.is_empty() => println!("{}: nothing to migrate", input.display()),
-        generation => println!("{}: configuration of generation {generation}", input.display()),
+        Generation::Current if done.is_empty() => outln!("{}: nothing to migrate", input.display()),
+        generation => outln!("{}: configuration of generation {generation}", input.display()),
     }
     for finding in &done {
-        println!("  {finding}");
+        outln!("  {finding}");
     }
-    println!("written to {}", output.display());
+    outln!("written to {}", output.display());
     let problems = node_migrate::problems_of(&new, &environment);
     if unmapped.is_empty() && problems.is_empty() {
         return ExitCode::SUCCESS;
     }
     for finding in &unmapped {
-        println!("not migrated: {finding}");
+        outln!("not migrated: {finding}");
     }
     for problem in &problems {
-        println!("to settle in the new file: {problem}");
+        outln!("to settle in the new file: {problem}");
     }
     fail(format!("{} needs to be edited before a node can use it", output.display()))
 }

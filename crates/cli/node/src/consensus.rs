@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use base_codec::cbor;
 use base_codec::json::{Map, ToJson as _, Value};
 use base_prims::PublicKey;
+use base_service::{out, outln};
 use clap::Subcommand;
 use node_rpc::types::{EstimateGasRequest, NextBlockState, Votes};
 use wire_consensus::pretty;
@@ -82,7 +83,7 @@ fn dispatch(command: &ConsensusCommand, session: &Session) -> Done {
             let doc = genesis.load(session)?;
             let mut text = String::new();
             pretty::signed_transaction(&load(&tx.file)?, &pretty_context(&doc), &mut text);
-            print!("{text}");
+            out!("{text}");
             Ok(())
         }
         ConsensusCommand::EstimateGas { tx, signer, client } => {
@@ -93,7 +94,7 @@ fn dispatch(command: &ConsensusCommand, session: &Session) -> Done {
                 cbor::from_slice(&raw).or_fail(MODULE, "failed to parse serialized unsigned transaction")?;
             let request = EstimateGasRequest { signer: *signer, transaction: Some(transaction) };
             let gas: u64 = node.call(SERVICE, "EstimateGas", request).or_fail(MODULE, what)?;
-            println!("{gas}");
+            outln!("{gas}");
             Ok(())
         }
         ConsensusCommand::NextBlockState(client) => {

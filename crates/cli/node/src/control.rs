@@ -3,8 +3,12 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use base_codec::cbor;
+use base_codec::json::{ToJson, Value};
 use base_prims::Namespace;
+use base_service::outln;
 use clap::Subcommand;
+use node_paratime::RuntimeStatus;
 use node_rpc::status::Status;
 use node_run::CommonStore;
 use node_workers::registration::DeregisterFlag as _;
@@ -101,7 +105,7 @@ fn dispatch(args: &ControlArgs, session: &Session) -> Done {
             node.send(SERVICE, "CancelUpgrade", descriptor).or_fail(MODULE, what)
         }
         ControlCommand::Status => {
-            print_json(&status(client)?);
+            print_json(&Shown(status(client)?));
             Ok(())
         }
         ControlCommand::RuntimeStats { runtime, start, end } => {
@@ -122,10 +126,10 @@ fn is_synced(client: &ClientArgs) -> Done {
         node.get(SERVICE, "IsSynced").or_fail(MODULE, what)
     };
     if ask().map_err(|failure| failure.code(QUERY_FAILED))? {
-        println!("node completed initial syncing");
+        outln!("node completed initial syncing");
         return Ok(());
     }
-    println!("node has not completed initial syncing");
+    outln!("node has not completed initial syncing");
     Err(Failure::quiet())
 }
 
@@ -134,6 +138,23 @@ pub(crate) fn status(client: &ClientArgs) -> Result<Status, Failure> {
     let what = "failed to query status";
     let ask = |node: Rpc| node.get(SERVICE, "GetStatus").or_fail(MODULE, what);
     client.connect(MODULE, what).and_then(ask).map_err(|failure| failure.code(QUERY_FAILED))
+}
+
+/// A status whose ParaTimes are shown with their own types, as far as these are known here.
+struct Shown(Status);
+
+impl ToJson for Shown {
+    fn to_json(&self) -> Value {
+        let mut shown = self.0.to_json();
+        for (id, raw) in &self.0.runtimes {
+            let typed = cbor::from_slice_relaxed::<RuntimeStatus>(&raw.0);
+            let place = shown.get_mut("runtimes").and_then(|all| all.get_mut(id.to_string()));
+            if let (Ok(typed), Some(place)) = (typed, place) {
+                *place = typed.to_json();
+            }
+        }
+        shown
+    }
 }
 
 fn clear_deregister(session: &Session) -> Done {

@@ -9,6 +9,7 @@ use std::{
 use apps_core::LocalConfig;
 use base_kv_disk::Disk;
 use base_prims::Namespace;
+use base_service::outln;
 use clap::Subcommand;
 use mkvs_db::{Config, NodeDb, Threads};
 use node_app::{DbStore, MemoryStore, NodeOptions, StateStore, WriteBehind};
@@ -111,13 +112,13 @@ fn run_replay(args: &ReplayArgs) -> ExitCode {
     match replay(options) {
         Ok(report) => {
             for (height, hash) in &report.app_hashes {
-                println!("{height} {hash}");
+                outln!("{height} {hash}");
             }
-            println!("{}", report.to_json());
+            outln!("{}", report.to_json());
             if report.unchecked > 0 && !args.no_expected { ExitCode::FAILURE } else { ExitCode::SUCCESS }
         }
         Err(ReplayError::Mismatch(m)) => {
-            println!("{}", json!({ "mismatch": m.to_json() }));
+            outln!("{}", json!({ "mismatch": m.to_json() }));
             fail(m)
         }
         Err(e) => fail(e),

@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::process::ExitCode;
 
+use base_service::out;
 use node_config::Config;
 use node_doctor::{Options, State, examine, gather, to_json, to_text, worst};
 use wire_consensus::genesis::Document;
@@ -46,7 +47,7 @@ pub(crate) fn run(args: &DoctorArgs, path: Option<&Path>) -> ExitCode {
             remedy: "run `oasis-node config migrate` and use the new file".to_owned(),
         });
     }
-    print!("{}", if args.json { to_json(&checks) + "\n" } else { to_text(&checks) });
+    out!("{}", if args.json { to_json(&checks) + "\n" } else { to_text(&checks) });
     ExitCode::from(u8::from(worst(&checks) == State::Fail))
 }
 

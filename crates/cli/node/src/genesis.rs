@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use base_service::{out, outln};
 use clap::Subcommand;
 use wire_consensus::genesis::Document;
 
@@ -52,9 +53,7 @@ pub(crate) fn run(command: &GenesisCommand, session: &Session) -> ExitCode {
     end(match command {
         GenesisCommand::Init(args) => init::run(args, session),
         GenesisCommand::Dump { file, height, client } => dump(file, *height, client),
-        GenesisCommand::Check(args) => {
-            check(args, session.options).or_fail(MODULE, what).map(|lines| print!("{lines}"))
-        }
+        GenesisCommand::Check(args) => check(args, session.options).or_fail(MODULE, what).map(|lines| out!("{lines}")),
         GenesisCommand::Migrate(args) => migrate::run(args, session),
         GenesisCommand::DumpHash(args) => dump_hash(args).or_fail(MODULE, what),
     })
@@ -63,7 +62,7 @@ pub(crate) fn run(command: &GenesisCommand, session: &Session) -> ExitCode {
 fn dump_hash(args: &FileArgs) -> Result<(), String> {
     let text = read_text(&args.file)?;
     let doc = Document::from_json(&text).map_err(|e| format!("{}: {e}", args.file.display()))?;
-    println!("{}", doc.chain_context());
+    outln!("{}", doc.chain_context());
     Ok(())
 }
 
@@ -73,7 +72,7 @@ fn dump(file: &Path, height: i64, client: &ClientArgs) -> Done {
     let doc: Document = node.call("Consensus", "StateToGenesis", height).or_fail(MODULE, what)?;
     let text = doc.to_canonical_json();
     if file.as_os_str().is_empty() {
-        print!("{text}");
+        out!("{text}");
         return Ok(());
     }
     write_file(file, text.as_bytes(), FILE_MODE).or_fail(MODULE, "failed to write genesis file")

@@ -1,6 +1,7 @@
-//! `oasis-node ias proxy`: an attestation service of the EPID kind for test networks, whose reports nobody signs.
+//! `oasis-node ias proxy`: passes attestation requests of the EPID kind on to Intel's service, which has ended; for test
+//! networks it makes reports that nobody signs.
 //!
-//! Reference: `go/oasis-node/cmd/ias`, `go/ias`. Requests are not passed on to Intel's service: only mock reports are made.
+//! Reference: `go/oasis-node/cmd/ias`, `go/ias`.
 
 use std::collections::BTreeMap;
 use std::net::{Ipv6Addr, SocketAddr};
@@ -8,15 +9,20 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use base_codec::{Bytes, Codec, cbor};
+use base_codec::{Bytes, cbor};
 use base_grpc::{BoxStream, Cbor, Client, Listener, Router, RpcError, ServerTls};
 use base_identity::{COMMON_NAME, TlsIdentity};
 use base_prims::{Epoch, Namespace};
 use clap::{Subcommand, ValueEnum};
 use futures_util::StreamExt as _;
 use parking_lot::RwLock;
-use rt_tee::ias::{AvrBundle, IasQuote, mock_avr};
-use rt_tee::{EnclaveIdentity, SgxConstraints, UnixTime, VerifyOptions};
+use rt_host::api::BoxFuture;
+use rt_host::ias::{
+    DEVELOPMENT_URL, Endpoint, Evidence, PRODUCTION_URL, PROXY_NAME, SERVICE, SPID_BYTES, Service, SpidInfo,
+};
+use rt_host::pcs::{Clock, system_clock};
+use rt_tee::ias::{AvrBundle, IasQuote, NONCE_MAX_LEN, mock_avr};
+use rt_tee::{EnclaveIdentity, SgxConstraints, VerifyOptions};
 use tokio::sync::watch;
 use wire_consensus::registry::{GetRuntimesQuery, Runtime};
 use wire_consensus::tee::TeeHardware;
@@ -26,15 +32,9 @@ use crate::client::ClientArgs;
 use crate::tool::{Done, Failure, OrFail as _, end, now_unix};
 
 const MODULE: &str = "cmd/ias/proxy";
-const SERVICE: &str = "oasis-core.IAS";
-/// Files of the proxy's key and certificate, and the certificate's name.
+/// Files of the proxy's key and certificate.
 const KEY_FILE: &str = "ias_proxy.pem";
 const CERTIFICATE_FILE: &str = "ias_proxy_cert.pem";
-const NAME: &str = "ias-proxy";
-/// Longest nonce in bytes.
-const MAX_NONCE: usize = 32;
-/// Bytes of a service provider's identifier.
-const SPID_BYTES: usize = 16;
 /// The pause before the registry is watched again.
 const RETRY: Duration = Duration::from_secs(2);
 /// How long a request waits for the runtimes.
@@ -59,10 +59,10 @@ pub(crate) struct ProxyArgs {
     #[arg(long = "grpc.port", default_value_t = 9001)]
     port: u16,
     /// The IAS subscription API key.
-    #[arg(long = "ias.auth.api_key", hide = true)]
-    _api_key: Option<String>,
+    #[arg(long = "ias.auth.api_key")]
+    api_key: Option<String>,
     /// Use the production IAS endpoint.
-    #[arg(long = "ias.production", hide = true)]
+    #[arg(long = "ias.production")]
     production: bool,
     /// Quote signature type associated with the SPID.
     #[arg(long = "ias.quote.signature_type", value_enum, ignore_case = true, default_value_t = SignatureType::Linkable)]
@@ -88,26 +88,36 @@ enum SignatureType {
     Linkable = 1,
 }
 
-/// Evidence of an enclave.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Codec)]
-#[codec(cbor_only)]
-struct Evidence {
-    runtime_id: Namespace,
-    quote: Option<Bytes>,
-    pse_manifest: Option<Bytes>,
-    nonce: String,
-    #[codec(omitempty)]
-    early_tcb_update: bool,
-    #[codec(omitempty)]
-    min_tcb_evaluation_data_number: u32,
+/// Makes reports that nobody signs.
+struct Mock {
+    info: SpidInfo,
+    options: VerifyOptions,
+    clock: Clock,
 }
 
-/// What quotes have to be made for.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Codec)]
-#[codec(cbor_only)]
-struct SpidInfo {
-    spid: Bytes,
-    quote_signature_type: u16,
+impl Endpoint for Mock {
+    fn spid_info(&self) -> BoxFuture<'_, Result<SpidInfo, String>> {
+        Box::pin(async { Ok(self.info.clone()) })
+    }
+
+    fn revocations(&self, _: u32) -> BoxFuture<'_, Result<Vec<u8>, String>> {
+        Box::pin(async { Ok(Vec::new()) })
+    }
+
+    fn verify_evidence(&self, evidence: Evidence) -> BoxFuture<'_, Result<AvrBundle, String>> {
+        Box::pin(async move {
+            if evidence.nonce.len() > NONCE_MAX_LEN {
+                return Err("ias: invalid nonce length".to_owned());
+            }
+            let body = mock_avr(quote_of(&evidence), &evidence.nonce, (self.clock)(), &self.options);
+            let body = body.map_err(|error| format!("ias: failed to generate mock AVR: {error}"))?;
+            Ok(AvrBundle { body: Some(Bytes(body)), ..AvrBundle::default() })
+        })
+    }
+}
+
+fn quote_of(evidence: &Evidence) -> &[u8] {
+    evidence.quote.as_ref().map_or(&[], |quote| quote.0.as_slice())
 }
 
 /// Enclaves of the registered runtimes.
@@ -153,26 +163,38 @@ fn spid(args: &ProxyArgs) -> Result<Vec<u8>, Failure> {
     if bytes.len() == SPID_BYTES { Ok(bytes) } else { Err(Failure::new(MODULE, "ias: malformed SPID")) }
 }
 
-fn proxy(args: &ProxyArgs, session: &Session) -> Done {
+/// Who makes the reports.
+fn endpoint(args: &ProxyArgs, session: &Session) -> Result<Arc<dyn Endpoint>, Failure> {
     let what = "failed to initialize IAS endpoint";
-    if !args.mock {
-        return Err(Failure::because(MODULE, what, "only mock reports are made here: give --ias.debug.mock"));
-    }
-    if !session.options.dont_blame_oasis {
-        return Err(Failure::because(MODULE, what, "ias: refusing to mock IAS responses"));
-    }
-    let dir = session.data_dir();
-    let identity = TlsIdentity::load_or_generate(&dir.join(CERTIFICATE_FILE), &dir.join(KEY_FILE), NAME, now_unix());
-    let identity = identity.or_fail(MODULE, "failed to load or generate TLS cert")?;
-    let tls = ServerTls::new(&identity, COMMON_NAME).or_fail(MODULE, "failed to initialize gRPC server")?;
     let info = SpidInfo { spid: Bytes(spid(args)?), quote_signature_type: args.signature_type as u16 };
     let options = VerifyOptions { allow_debug_enclaves: !args.production, ..session.options.local().tee };
+    if args.mock {
+        if !session.options.dont_blame_oasis {
+            return Err(Failure::because(MODULE, what, "ias: refusing to mock IAS responses"));
+        }
+        return Ok(Arc::new(Mock { info, options, clock: system_clock() }));
+    }
+    let key = args.api_key.clone().or_else(|| std::env::var("OASIS_IAS_APIKEY").ok()).unwrap_or_default();
+    if key.is_empty() {
+        return Err(Failure::because(MODULE, what, "ias: the subscription key is missing: --ias.auth.api_key"));
+    }
+    let url = if args.production { PRODUCTION_URL } else { DEVELOPMENT_URL };
+    Ok(Arc::new(Service::new(url, &key, info, options, system_clock())))
+}
+
+fn proxy(args: &ProxyArgs, session: &Session) -> Done {
+    let dir = session.data_dir();
+    let (certificate, key) = (dir.join(CERTIFICATE_FILE), dir.join(KEY_FILE));
+    let identity = TlsIdentity::load_or_generate(&certificate, &key, PROXY_NAME, now_unix());
+    let identity = identity.or_fail(MODULE, "failed to load or generate TLS cert")?;
+    let tls = ServerTls::new(&identity, COMMON_NAME).or_fail(MODULE, "failed to initialize gRPC server")?;
+    let endpoint = endpoint(args, session)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     let runtime = runtime.or_fail(MODULE, "failed to start the runtime")?;
     runtime.block_on(async {
         let enclaves = (!args.skip_auth).then(Arc::<Enclaves>::default);
         let (enough, ready) = watch::channel(args.wait_runtimes == 0 || args.skip_auth);
-        let router = router(info, options, enclaves.clone(), ready);
+        let router = router(endpoint, enclaves.clone(), ready);
         let address = SocketAddr::from((Ipv6Addr::UNSPECIFIED, args.port));
         let listener = Listener::tls(address, tls).await.or_fail(MODULE, "failed to start gRPC server")?;
         let stop = base_service::signals::stop_token().or_fail(MODULE, "failed to start gRPC server")?;
@@ -185,51 +207,41 @@ fn proxy(args: &ProxyArgs, session: &Session) -> Done {
     })
 }
 
-fn router(
-    info: SpidInfo,
-    options: VerifyOptions,
-    enclaves: Option<Arc<Enclaves>>,
-    ready: watch::Receiver<bool>,
-) -> Router {
+fn router(endpoint: Arc<dyn Endpoint>, enclaves: Option<Arc<Enclaves>>, ready: watch::Receiver<bool>) -> Router {
     let mut router = Router::new();
+    let service = endpoint.clone();
     router.unary(SERVICE, "GetSPIDInfo", move |(): ()| {
-        let info = info.clone();
-        async move { Ok(Cbor(info)) }
+        let service = service.clone();
+        async move { service.spid_info().await.map(Cbor).map_err(RpcError::unknown) }
     });
-    // A mock has no revocation lists.
-    router.unary(SERVICE, "GetSigRL", |Cbor(_): Cbor<u32>| async { Ok(Cbor(None::<Bytes>)) });
+    let service = endpoint.clone();
+    router.unary(SERVICE, "GetSigRL", move |Cbor(gid): Cbor<u32>| {
+        let service = service.clone();
+        async move {
+            let list = service.revocations(gid).await.map_err(RpcError::unknown)?;
+            Ok(Cbor((!list.is_empty()).then_some(Bytes(list))))
+        }
+    });
     router.unary(SERVICE, "VerifyEvidence", move |Cbor(evidence): Cbor<Evidence>| {
-        let (options, enclaves, mut ready) = (options.clone(), enclaves.clone(), ready.clone());
+        let (service, enclaves, mut ready) = (endpoint.clone(), enclaves.clone(), ready.clone());
         async move {
             if !matches!(tokio::time::timeout(WAIT_TIME, ready.wait_for(|ready| *ready)).await, Ok(Ok(_))) {
                 return Err(RpcError::unknown("ias: runtimes are not registered yet"));
             }
-            let now = UnixTime::new(now_unix(), 0);
-            report(&evidence, enclaves.as_deref(), now, &options).map(Cbor).map_err(RpcError::unknown)
+            report(&*service, evidence, enclaves.as_deref()).await.map(Cbor).map_err(RpcError::unknown)
         }
     });
     router
 }
 
-/// The mock report about a quote.
-fn report(
-    evidence: &Evidence,
-    enclaves: Option<&Enclaves>,
-    now: UnixTime,
-    options: &VerifyOptions,
-) -> Result<AvrBundle, String> {
-    let quote = evidence.quote.as_ref().map_or(&[][..], |quote| quote.0.as_slice());
+/// The report about a quote, of a registered enclave where that is wanted.
+async fn report(service: &dyn Endpoint, evidence: Evidence, enclaves: Option<&Enclaves>) -> Result<AvrBundle, String> {
     if let Some(enclaves) = enclaves {
-        enclaves.check(&evidence.runtime_id, quote).inspect_err(|error| {
+        enclaves.check(&evidence.runtime_id, quote_of(&evidence)).inspect_err(|error| {
             tracing::warn!(module = MODULE, err = %error, "failed to authenticate IAS VerifyEvidence request");
         })?;
     }
-    if evidence.nonce.len() > MAX_NONCE {
-        return Err("ias: invalid nonce length".to_owned());
-    }
-    let body = mock_avr(quote, &evidence.nonce, now, options);
-    let body = body.map_err(|error| format!("ias: failed to generate mock AVR: {error}"))?;
-    Ok(AvrBundle { body: Some(Bytes(body)), ..AvrBundle::default() })
+    service.verify_evidence(evidence).await
 }
 
 /// Follows the registry of a node for ever; for ever idle without enclaves to know.
@@ -278,6 +290,7 @@ async fn watch_registry(client: &ClientArgs, enclaves: &Enclaves, seen: &impl Fn
 
 #[cfg(test)]
 mod tests {
+    use base_crypto::ed25519::SecretKey;
     use wire_consensus::registry::VersionInfo;
 
     use super::*;
@@ -290,8 +303,14 @@ mod tests {
         quote
     }
 
-    #[test]
-    fn reports_are_made_for_registered_enclaves_only() {
+    fn mock() -> Mock {
+        let options = VerifyOptions { allow_debug_enclaves: true, skip_avr_verify: true, ..VerifyOptions::default() };
+        let info = SpidInfo { spid: Bytes(vec![5; SPID_BYTES]), quote_signature_type: 1 };
+        Mock { info, options, clock: Arc::new(|| 1_700_000_000.into()) }
+    }
+
+    #[tokio::test]
+    async fn reports_are_made_for_registered_enclaves_only() {
         let enclaves = Enclaves::default();
         let id = Namespace::from_bytes_unchecked([1; 32]);
         let enclave: EnclaveIdentity = format!("{}{}", "aa".repeat(32), "bb".repeat(32)).parse().unwrap();
@@ -305,21 +324,117 @@ mod tests {
             ..Runtime::default()
         };
         assert_eq!((enclaves.add(&plain), enclaves.add(&runtime), enclaves.add(&runtime)), (0, 1, 1));
-        let options = VerifyOptions { allow_debug_enclaves: true, skip_avr_verify: true, ..VerifyOptions::default() };
-        let ask = |runtime_id, signer, nonce: &str| {
+        let mock = mock();
+        let ask = async |runtime_id, signer, nonce: &str| {
             let nonce = nonce.to_owned();
             let evidence = Evidence { runtime_id, quote: Some(Bytes(quote(signer))), nonce, ..Evidence::default() };
-            report(&evidence, Some(&enclaves), UnixTime::new(1_700_000_000, 0), &options)
+            report(&mock, evidence, Some(&enclaves)).await
         };
-        let body = ask(id, 0xbb, "nonce").unwrap().body.unwrap();
-        let found = rt_tee::ias::Report::parse_unverified(&body, &options).unwrap();
+        let body = ask(id, 0xbb, "nonce").await.unwrap().body.unwrap();
+        let found = rt_tee::ias::Report::parse_unverified(&body, &mock.options).unwrap();
         assert_eq!(
             (found.nonce.as_str(), found.isv_enclave_quote_body.0.as_slice()),
             ("nonce", quote(0xbb).as_slice())
         );
-        assert!(ask(id, 0xbc, "nonce").is_err());
-        assert!(ask(Namespace::ZERO, 0xbb, "nonce").is_err());
-        assert!(ask(id, 0xbb, &"n".repeat(33)).is_err());
-        assert!(report(&Evidence::default(), None, UnixTime::new(0, 0), &options).is_err());
+        assert!(ask(id, 0xbc, "nonce").await.is_err());
+        assert!(ask(Namespace::ZERO, 0xbb, "nonce").await.is_err());
+        assert!(ask(id, 0xbb, &"n".repeat(33)).await.is_err());
+        assert!(report(&mock, Evidence::default(), None).await.is_err());
+    }
+
+    /// The oldest guide's way to a report: its configuration, migrated, names a proxy, which the node reaches over TLS with
+    /// its own certificate; the proxy asks the service over HTTP.
+    #[tokio::test]
+    async fn a_node_of_the_oldest_guide_gets_its_reports_through_a_proxy() {
+        use std::io::{BufRead as _, Read as _, Write as _};
+        // The service: a list of revoked keys, and a report that was published.
+        let folder = "oasis-core/go/common/sgx/ias/testdata";
+        let file = |name: &str| dev_testkit::paths::published(&format!("{folder}/{name}"));
+        let Some([body, signature, chain]) = [
+            "avr_v4_body_sw_hardening_needed.json",
+            "avr_v4_body_sw_hardening_needed.sig",
+            "avr_certificates_urlencoded.pem",
+        ]
+        .map(|name| file(name).and_then(|path| dev_testkit::read(&path).ok()))
+        .into_iter()
+        .collect::<Option<Vec<_>>>()
+        .and_then(|files| <[Vec<u8>; 3]>::try_from(files).ok()) else {
+            return dev_testkit::skip(1, "published files with evidence are missing");
+        };
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}/sgx", listener.local_addr().unwrap());
+        let published = body.clone();
+        std::thread::spawn(move || {
+            for stream in listener.incoming() {
+                let mut stream = std::io::BufReader::new(stream.unwrap());
+                let mut lines = Vec::new();
+                loop {
+                    let mut line = String::new();
+                    if stream.read_line(&mut line).unwrap_or(0) <= 2 {
+                        break;
+                    }
+                    lines.push(line.to_ascii_lowercase());
+                }
+                let length = lines.iter().find_map(|line| line.strip_prefix("content-length:"));
+                let length: u64 = length.map_or(0, |text| text.trim().parse().unwrap());
+                std::io::copy(&mut stream.by_ref().take(length), &mut std::io::sink()).unwrap();
+                let knows_key = lines.iter().any(|line| line.trim() == "ocp-apim-subscription-key: key");
+                let (status, extra, body) = match lines.first().map(String::as_str) {
+                    _ if !knows_key => ("401 Unauthorized", String::new(), Vec::new()),
+                    Some(line) if line.starts_with("get /sgx/attestation/v5/sigrl/00000b39 ") => {
+                        ("200 OK", String::new(), b"cmV2b2tlZA==".to_vec())
+                    }
+                    Some(line) if line.starts_with("post /sgx/attestation/v4/report ") => {
+                        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim().to_owned();
+                        let (signature, chain) = (text(&signature), text(&chain));
+                        let extra = format!(
+                            "X-IASReport-Signature: {signature}\r\nX-IASReport-Signing-Certificate: {chain}\r\n"
+                        );
+                        ("200 OK", extra, published.clone())
+                    }
+                    _ => ("404 Not Found", String::new(), Vec::new()),
+                };
+                let head =
+                    format!("HTTP/1.1 {status}\r\n{extra}Content-Length: {}\r\nConnection: close\r\n\r\n", body.len());
+                let _ = stream.get_mut().write_all(&[head.into_bytes(), body].concat());
+            }
+        });
+
+        // The proxy.
+        let Mock { info, .. } = mock();
+        let options = VerifyOptions { allow_debug_enclaves: true, allow_test_signer: true, ..VerifyOptions::default() };
+        let then: Clock = Arc::new(|| 1_600_000_000.into());
+        let service = Service::new(&url, "key", info.clone(), options.clone(), then);
+        let proxy_identity = TlsIdentity::issue_named(SecretKey::from_seed(&[1; 32]), PROXY_NAME, now_unix()).unwrap();
+        let tls = ServerTls::new(&proxy_identity, COMMON_NAME).unwrap();
+        let listener = Listener::tls("127.0.0.1:0".parse().unwrap(), tls).await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let router = router(Arc::new(service), None, watch::channel(true).1);
+        let stop = tokio_util::sync::CancellationToken::new();
+        let serving = tokio::spawn(base_grpc::serve(listener, Arc::new(router), stop.clone()));
+
+        // The node.
+        let key = base_prims::PublicKey::new(proxy_identity.public());
+        let guide =
+            format!("datadir: /serverdir/node\nias:\n  proxy:\n    address:\n      - \"{key}@127.0.0.1:{port}\"\n");
+        let config = node_config::Config::from_tree("guide", &node_migrate::migrate(&guide).unwrap().tree).unwrap();
+        let node = TlsIdentity::issue(SecretKey::from_seed(&[2; 32]), now_unix()).unwrap();
+        let proxies = node_hosting::ias::proxies(&config.ias.proxy_addresses, &node, &options).unwrap();
+        assert_eq!(proxies.len(), 1);
+        assert_eq!(proxies[0].spid_info().await.unwrap(), info);
+        assert_eq!(proxies[0].revocations(0x0b39).await.unwrap(), b"revoked");
+        let missing = proxies[0].revocations(7).await.unwrap_err();
+        assert!(missing.contains("404") && missing.contains("Intel has ended"), "{missing}");
+        let evidence = Evidence { quote: Some(Bytes(quote(0xbb))), nonce: "nonce".into(), ..Evidence::default() };
+        let bundle = proxies[0].verify_evidence(evidence).await.unwrap();
+        assert_eq!(bundle.body.clone().unwrap().0, body);
+        bundle.open(None, 1_600_000_000.into(), &options).unwrap();
+        assert!(proxies[0].verify_evidence(Evidence::default()).await.unwrap_err().starts_with("ias: "), "no quote");
+        for wrong in ["127.0.0.1:1", "x@127.0.0.1:1", &format!("{key}@nowhere")] {
+            let error = node_hosting::ias::proxies(&[wrong.to_owned()], &node, &options).map(drop).unwrap_err();
+            assert!(error.to_string().contains(wrong), "{error}");
+        }
+        stop.cancel();
+        serving.await.unwrap();
     }
 }

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use base_identity::pem::decode;
 use base_identity::{FileError, Identity, KeyRole};
 use base_prims::{Address, PublicKey};
+use base_service::outln;
 use clap::Subcommand;
 
 use crate::client::ClientArgs;
@@ -74,7 +75,7 @@ pub(crate) fn run(args: &IdentityArgs) -> ExitCode {
 
 fn dispatch(args: &IdentityArgs) -> Done {
     if let IdentityCommand::ShowAddress { client } = &args.command {
-        println!("{}", Address::of_key(&control::status(client)?.identity.node));
+        outln!("{}", Address::of_key(&control::status(client)?.identity.node));
         return Ok(());
     }
     let dir = args.datadir.as_deref().filter(|dir| !dir.as_os_str().is_empty());
@@ -83,12 +84,12 @@ fn dispatch(args: &IdentityArgs) -> Done {
         IdentityCommand::Init { .. } => {
             base_service::limits::private_files();
             Identity::load_or_generate(dir, now_unix()).or_fail(MODULE, "failed to load or generate node identity")?;
-            println!("Generated identity files in: {}", dir.display());
+            outln!("Generated identity files in: {}", dir.display());
         }
         IdentityCommand::ShowSentryClientPubkey => {
-            println!("{}", PublicKey::from(load(dir)?.sentry_client_tls.public()));
+            outln!("{}", PublicKey::from(load(dir)?.sentry_client_tls.public()));
         }
-        IdentityCommand::ShowTlsPubkey => println!("{}", PublicKey::from(load(dir)?.tls.public())),
+        IdentityCommand::ShowTlsPubkey => outln!("{}", PublicKey::from(load(dir)?.tls.public())),
         IdentityCommand::ShowAddress { .. } => {}
         IdentityCommand::Cometbft(CometCommand::ShowNodeAddress { verbose }) => {
             comet_address(dir, KeyRole::P2p, verbose.then_some("Node's CometBFT address"))?;
@@ -117,8 +118,8 @@ fn comet_address(dir: &Path, role: KeyRole, label: Option<&str>) -> Done {
     let address = PublicKey::from(read().or_fail("cmd/identity/cometbft", what)?).comet_address();
     let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02X}")).collect::<String>();
     match label {
-        Some(label) => println!("{label}: {} (fingerprint: {})", hex(&address), hex(&address[..FINGERPRINT])),
-        None => println!("{}", hex(&address)),
+        Some(label) => outln!("{label}: {} (fingerprint: {})", hex(&address), hex(&address[..FINGERPRINT])),
+        None => outln!("{}", hex(&address)),
     }
     Ok(())
 }

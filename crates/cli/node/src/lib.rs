@@ -8,6 +8,7 @@
 //! Tested by running the binary's entry point on good and bad input.
 
 mod args;
+mod bundle;
 mod client;
 mod completion;
 mod config;
@@ -33,6 +34,7 @@ use std::process::ExitCode;
 
 use apps_core::LocalConfig;
 use base_prims::version::PROTOCOLS;
+use base_service::{errln, outln};
 use clap::error::ErrorKind;
 use clap::{ArgMatches, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 use node_run::init_logging;
@@ -118,6 +120,9 @@ enum Command {
     /// Node control interface utilities.
     #[command(arg_required_else_help = true)]
     Control(control::ControlArgs),
+    /// Bundles of runtimes: create, inspect, compare, sign.
+    #[command(subcommand, arg_required_else_help = true)]
+    Bundle(bundle::BundleCommand),
     /// Genesis documents.
     #[command(subcommand, arg_required_else_help = true)]
     Genesis(genesis::GenesisCommand),
@@ -177,21 +182,21 @@ fn deprecation_notice(matches: &ArgMatches) {
     let deprecated =
         names.first().is_some_and(|first| DEPRECATED.contains(first)) || names == ["control", "runtime-stats"];
     if let (true, Some(name)) = (deprecated, names.last()) {
-        eprintln!("Command {name:?} is deprecated, use the `oasis` CLI instead.");
+        errln!("Command {name:?} is deprecated, use the `oasis` CLI instead.");
     }
 }
 
 fn print_versions() {
-    println!("Software version: {}", env!("CARGO_PKG_VERSION"));
-    println!("Consensus:\n  Consensus protocol version: {}", PROTOCOLS.consensus_protocol);
-    println!("Runtime:\n  Host protocol version:      {}", PROTOCOLS.runtime_host_protocol);
-    println!("  Committee protocol version: {}", PROTOCOLS.runtime_committee_protocol);
+    outln!("Software version: {}", env!("CARGO_PKG_VERSION"));
+    outln!("Consensus:\n  Consensus protocol version: {}", PROTOCOLS.consensus_protocol);
+    outln!("Runtime:\n  Host protocol version:      {}", PROTOCOLS.runtime_host_protocol);
+    outln!("  Committee protocol version: {}", PROTOCOLS.runtime_committee_protocol);
 }
 
 /// What the command line could not be understood for, or help that was asked for.
 fn usage(error: &clap::Error) -> ExitCode {
     if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
-        println!("{}", error.render());
+        outln!("{}", error.render());
         return ExitCode::SUCCESS;
     }
     // Failing to print the usage leaves nothing better to do than to exit with the code for it.
@@ -220,6 +225,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     let path = cli.config.as_deref();
     match command {
         Command::Storage(command) => return storage::run(&command, path),
+        Command::Bundle(command) => return bundle::run(command),
         Command::Completion(args) => return completion::run(&args),
         Command::Config(command) => return config::run(&command, path),
         Command::Doctor(args) => return doctor::run(&args, path),
@@ -248,7 +254,9 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Keymanager(command) => keymanager::run(&command, &session, &line),
         Command::Signer(command) => signer::run(&command, &session),
         Command::Debug(command) => debug::run(&command, &session),
-        Command::Storage(_) | Command::Completion(_) | Command::Config(_) | Command::Doctor(_) => ExitCode::SUCCESS,
+        Command::Bundle(_) | Command::Storage(_) | Command::Completion(_) | Command::Config(_) | Command::Doctor(_) => {
+            ExitCode::SUCCESS
+        }
     }
 }
 

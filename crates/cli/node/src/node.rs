@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::process::ExitCode;
 
-use base_service::signals;
+use base_service::{chain, signals};
 use node_config::Config;
 use node_run::{Ended, Node, Options, RunError, init_logging};
 
@@ -38,6 +38,14 @@ pub(crate) fn run(config: Option<&Path>, unsafe_options: UnsafeOptions, signer: 
     runtime.block_on(serve(config, options))
 }
 
+/// What went wrong and what to do about it, in one line.
+fn with_remedy(reason: String, remedy: Option<&str>) -> String {
+    match remedy {
+        Some(remedy) => format!("{reason}; {remedy}"),
+        None => reason,
+    }
+}
+
 /// The log file may lie in the data directory, which therefore is made first.
 fn prepare(config: &Config) -> Result<(), RunError> {
     base_service::limits::private_files();
@@ -57,8 +65,9 @@ async fn serve(config: Config, options: Options) -> ExitCode {
     let node = match started {
         Ok(node) => node,
         Err(error) => {
-            tracing::error!(module = "oasis-node", err = %error, "failed to start node");
-            return tool::fail(&error);
+            let reason = with_remedy(chain(&error), error.remedy());
+            tracing::error!(module = "oasis-node", err = reason, "failed to start node");
+            return tool::fail(reason);
         }
     };
     match node.run().await {
@@ -69,8 +78,7 @@ async fn serve(config: Config, options: Options) -> ExitCode {
         }
         Ended::Failed(reason) => {
             tracing::error!(module = "oasis-node", err = reason, "node failed");
-            eprintln!("Error: {reason}");
-            ExitCode::FAILURE
+            tool::fail(reason)
         }
     }
 }

@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use base_codec::json::ToJson;
+use base_service::outln;
 use clap::Subcommand;
 use wire_consensus::registry::{GetRuntimesQuery, METHOD_REGISTER_RUNTIME, Runtime};
 
@@ -66,7 +67,7 @@ impl ListArgs {
             if self.verbose {
                 print_json(item);
             } else {
-                println!("{}", id(item));
+                outln!("{}", id(item));
             }
         }
     }

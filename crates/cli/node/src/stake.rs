@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::process::ExitCode;
 
 use base_prims::{Address, PublicKey, Quantity};
+use base_service::outln;
 use clap::Subcommand;
 use wire_consensus::staking::{Account, OwnerQuery, ThresholdKind, ThresholdQuery};
 
@@ -90,7 +91,7 @@ fn dispatch(command: &StakeCommand, session: &Session) -> Done {
                 return Err(Failure::new(MODULE, "cannot convert an empty public key"));
             }
             let key: PublicKey = key.parse().or_fail(MODULE, "failed to parse public key")?;
-            println!("{}", Address::of_key(&key));
+            outln!("{}", Address::of_key(&key));
             Ok(())
         }
         StakeCommand::Account(command) => account::run(command, session),
@@ -100,8 +101,8 @@ fn dispatch(command: &StakeCommand, session: &Session) -> Done {
 fn info(client: &ClientArgs) -> Done {
     let node = client.connect(MODULE, "failed to query token's symbol")?;
     let token = Token::query(&node)?;
-    println!("Token's ticker symbol: {}", token.symbol);
-    println!("Token's value base-10 exponent: {}", token.exponent);
+    outln!("Token's ticker symbol: {}", token.symbol);
+    outln!("Token's value base-10 exponent: {}", token.exponent);
     let pools = [
         ("Total supply", "TotalSupply", "failed to query total supply"),
         ("Common pool", "CommonPool", "failed to query common pool"),
@@ -110,11 +111,11 @@ fn info(client: &ClientArgs) -> Done {
     ];
     for (name, method, what) in pools {
         let amount: Quantity = node.call(SERVICE, method, 0i64).or_fail(MODULE, what)?;
-        println!("{name}: {}", token.amount(&amount));
+        outln!("{name}: {}", token.amount(&amount));
     }
     for kind in THRESHOLDS {
         match node.call::<_, Quantity>(SERVICE, "Threshold", ThresholdQuery { height: 0, kind }) {
-            Ok(amount) => println!("Staking threshold ({kind}): {}", token.amount(&amount)),
+            Ok(amount) => outln!("Staking threshold ({kind}): {}", token.amount(&amount)),
             Err(error) if error.is("staking", 6) => {
                 tracing::warn!(module = MODULE, "invalid staking threshold kind: {kind}");
             }
@@ -136,7 +137,7 @@ fn list(client: &ClientArgs, verbose: bool) -> Done {
         if verbose {
             print_json(&BTreeMap::from([(address, account_of(&node, address, 0)?)]));
         } else {
-            println!("{address}");
+            outln!("{address}");
         }
     }
     Ok(())

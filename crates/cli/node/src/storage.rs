@@ -15,10 +15,13 @@ use std::{
 use base_kv::KvStore;
 use base_kv_disk::{Disk, Options};
 use base_prims::Namespace;
+use base_service::{chain, errln, out, outln};
 use clap::Subcommand;
 use mkvs_db::NodeDb;
 use node_app::{STATE_DB, open_state_db};
 use node_config::Config;
+use node_storage::{CHECKPOINTS, HISTORY, STORAGE};
+use rt_history::History;
 use serde_json::{Value, json};
 use wire_consensus::genesis::Document;
 
@@ -33,8 +36,6 @@ const STORES: &str = "data/store";
 const EVIDENCE: &str = "data/evidence";
 /// Folder of runtimes within the data folder.
 const RUNTIMES: &str = "runtimes";
-/// A runtime's block history within its folder.
-const HISTORY: &str = "history.db";
 /// What `check` takes for the state of the consensus layer.
 const CONSENSUS_NAME: &str = "consensus";
 
@@ -79,21 +80,10 @@ pub(crate) fn run(command: &StorageCommand, config: Option<&Path>) -> ExitCode {
     }
 }
 
-/// A message with everything that led to it.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(inner) = source {
-        text = format!("{text}: {inner}");
-        source = inner.source();
-    }
-    text
-}
-
 /// Says what is being done, to people only.
 fn say(text: &str) {
     if io::stdout().is_terminal() {
-        println!("{text}");
+        outln!("{text}");
     }
 }
 
@@ -178,9 +168,16 @@ impl Node {
 
     /// A runtime's state; nothing is created.
     fn runtime_state(&self, id: &Namespace) -> Result<NodeDb, String> {
-        let path = self.runtime_dir(id).join(STATE_DB);
+        let path = self.runtime_dir(id).join(STORAGE);
         let disk = open_disk(&path)?;
         NodeDb::open(disk, mkvs_db::Config::new(*id)).map_err(|e| format!("{}: {}", path.display(), chain(&e)))
+    }
+
+    /// A runtime's blocks; nothing is created.
+    fn runtime_history(&self, id: &Namespace) -> Result<History, String> {
+        let path = self.runtime_dir(id).join(HISTORY);
+        let disk = open_disk(&path)?;
+        History::open(disk, *id, rt_history::Sync::Ignore).map_err(|e| format!("{}: {}", path.display(), chain(&e)))
     }
 
     /// Blocks and chain state; nothing is created.
@@ -201,20 +198,26 @@ impl Node {
                 status(latest.is_some(), latest.unwrap_or(0), db.earliest_version().unwrap_or(0))
             }
             Err(error) => {
-                eprintln!("failed to open a state database: {error}");
+                errln!("failed to open a state database: {error}");
                 status(false, 0, 0)
             }
         };
         let history = match self.blocks() {
             Ok((blocks, _)) => status(true, blocks.height().unsigned_abs(), blocks.base().unsigned_abs()),
             Err(error) => {
-                eprintln!("failed to open the block history: {error}");
+                errln!("failed to open the block history: {error}");
                 status(false, 0, 0)
             }
         };
-        // A runtime's own history of blocks is not kept yet.
+        let light_history = |id: &Namespace| match self.runtime_history(id) {
+            Ok(history) => status(true, history.last_round().unwrap_or(0), earliest_round(&history).unwrap_or(0)),
+            Err(error) => {
+                errln!("failed to open a runtime's history: {error}");
+                status(false, 0, 0)
+            }
+        };
         let runtime = |id: &Namespace| {
-            let value = json!({ "state_db": state(self.runtime_state(id)), "light_history": status(false, 0, 0) });
+            let value = json!({ "state_db": state(self.runtime_state(id)), "light_history": light_history(id) });
             (id.to_string(), value)
         };
         let runtimes: serde_json::Map<_, _> = self.runtimes.iter().map(runtime).collect();
@@ -230,9 +233,9 @@ impl Node {
         }
         let status = self.status();
         if output == "json" {
-            println!("{status:#}");
+            outln!("{status:#}");
         } else {
-            print!("{}", text_of(&status));
+            out!("{}", text_of(&status));
         }
         Ok(())
     }
@@ -253,7 +256,7 @@ impl Node {
             let first = report.bad.first().map_or_else(String::new, |id| format!(", first {id:?}"));
             return Err(bad(format!("{bad_nodes} bad nodes{first}; {leaked} nodes that no root leads to")));
         }
-        println!("{title}: {} versions, {} nodes, no errors found", report.versions, report.nodes);
+        outln!("{title}: {} versions, {} nodes, no errors found", report.versions, report.nodes);
         Ok(())
     }
 
@@ -262,7 +265,7 @@ impl Node {
         say(&format!(" ** Upgrading storage database for runtime {id}..."));
         // Opening checks the format; there has been only one so far.
         self.runtime_state(&id).map_err(|e| format!("error upgrading runtime {id}: {e}"))?;
-        println!("runtime {id}: the database has the newest format");
+        outln!("runtime {id}: the database has the newest format");
         Ok(())
     }
 
@@ -274,16 +277,21 @@ impl Node {
         }
         say(&format!("Renaming storage database for runtime from {from} to {to}..."));
         {
-            let disk = open_disk(&source.join(STATE_DB)).map_err(|e| format!("failed to rename namespace: {e}"))?;
+            let disk = open_disk(&source.join(STORAGE)).map_err(|e| format!("failed to rename namespace: {e}"))?;
             NodeDb::rename_namespace(&*disk, from, to)
                 .map_err(|e| format!("failed to rename namespace: {}", chain(&e)))?;
         }
         std::fs::rename(&source, &target).map_err(|e| format!("failed to move directory: {e}"))?;
-        // The history is that of the old name.
-        match std::fs::remove_dir_all(target.join(HISTORY)) {
-            Err(e) if e.kind() != io::ErrorKind::NotFound => Err(format!("failed to remove history directory: {e}")),
-            _ => Ok(()),
+        // The history and the checkpoints are those of the old name.
+        for (folder, what) in [(HISTORY, "history"), (CHECKPOINTS, "checkpoints")] {
+            match std::fs::remove_dir_all(target.join(folder)) {
+                Err(e) if e.kind() != io::ErrorKind::NotFound => {
+                    return Err(format!("failed to remove {what} directory: {e}"));
+                }
+                _ => {}
+            }
         }
+        Ok(())
     }
 
     fn compact(&self) -> Result<(), String> {
@@ -293,33 +301,33 @@ impl Node {
         if !state.is_dir() && !stores.is_dir() {
             return Err("failed to compact consensus databases: zero database instances found".to_owned());
         }
-        let runtimes = self.runtimes.iter().map(|id| self.runtime_dir(id).join(STATE_DB));
+        let runtimes =
+            self.runtimes.iter().flat_map(|id| [STORAGE, HISTORY].map(|name| self.runtime_dir(id).join(name)));
         for path in [stores, evidence, state].into_iter().chain(runtimes).filter(|p| p.join("data.mdb").exists()) {
             let disk = open_disk(&path)?;
             let failed = |e: base_kv::KvError| format!("failed to compact {}: {}", path.display(), chain(&e));
             let before = disk.stats().map_err(failed)?.disk_bytes;
             disk.compact().map_err(failed)?;
             let after = disk.stats().map_err(failed)?.disk_bytes;
-            println!("{}: {before} bytes before, {after} after", path.display());
+            outln!("{}: {before} bytes before, {after} after", path.display());
         }
         Ok(())
     }
 
     fn prune(&self) -> Result<(), String> {
         let consensus = &self.config.consensus.prune;
+        let failed = |e: String| format!("failed to prune consensus databases: {e}");
         if consensus.strategy == "none" {
             say("skipping consensus pruning since disabled in the config");
-        } else if !self.runtimes.is_empty() {
-            // Runtimes index blocks of the consensus layer; without their history nobody knows up to where.
-            println!("skipping consensus pruning: the history of configured runtimes is not there");
-        } else {
-            let failed = |e: String| format!("failed to prune consensus databases: {e}");
+        } else if let Some(indexed) = self.indexed().map_err(failed)? {
             let db = self.consensus_state().map_err(failed)?;
-            if let Some(retain) = retain(&db, consensus.num_kept) {
+            if let Some(retain) = retain(&db, consensus.num_kept).map(|retain| retain.min(indexed)) {
                 let pruned = prune_before(&db, retain).map_err(failed)?;
-                println!("consensus state: {pruned} versions pruned, retained from {retain}");
-                self.prune_blocks(retain).map_err(failed)?;
+                outln!("consensus state: {pruned} versions pruned, retained from {retain}");
+                self.prune_blocks(consensus.num_kept, indexed).map_err(failed)?;
             }
+        } else {
+            outln!("skipping consensus pruning: the history of configured runtimes is not there");
         }
         if self.config.runtime.prune.strategy == "none" {
             say("skipping runtime pruning since disabled in the config");
@@ -327,23 +335,44 @@ impl Node {
         }
         for id in &self.runtimes {
             let failed = |e: String| format!("failed to prune runtime databases (runtime ID: {id}): {e}");
+            let kept = self.config.runtime.prune.num_kept;
             let db = self.runtime_state(id).map_err(failed)?;
-            if let Some(retain) = retain(&db, self.config.runtime.prune.num_kept) {
+            if self.runtime_dir(id).join(HISTORY).is_dir() {
+                let history = self.runtime_history(id).map_err(failed)?;
+                if let Some(retain) = history.last_round().and_then(|last| last.checked_sub(kept)) {
+                    let pruned = history.prune_before(retain).map_err(|e| failed(chain(&e)))?;
+                    outln!("runtime {id} history: {pruned} rounds pruned, retained from {retain}");
+                }
+            }
+            if let Some(retain) = retain(&db, kept) {
                 let pruned = prune_before(&db, retain).map_err(failed)?;
-                println!("runtime {id} state: {pruned} versions pruned, retained from {retain}");
+                outln!("runtime {id} state: {pruned} versions pruned, retained from {retain}");
             }
         }
         Ok(())
     }
 
-    fn prune_blocks(&self, retain: u64) -> Result<(), String> {
+    /// The height up to which all configured runtimes have indexed the consensus layer: what comes after must stay. Nothing
+    /// if one has no history yet, and so will want blocks that nobody knows.
+    fn indexed(&self) -> Result<Option<u64>, String> {
+        let mut indexed = u64::MAX;
+        for id in &self.runtimes {
+            if !self.runtime_dir(id).join(HISTORY).is_dir() {
+                return Ok(None);
+            }
+            indexed = indexed.min(self.runtime_history(id)?.last_consensus_height().unsigned_abs());
+        }
+        Ok(Some(indexed))
+    }
+
+    fn prune_blocks(&self, kept: u64, indexed: u64) -> Result<(), String> {
         if !self.consensus_dir().join(STORES).is_dir() {
-            println!("block history: there is none");
+            outln!("block history: there is none");
             return Ok(());
         }
         let (blocks, chain_store) = self.blocks()?;
-        // The state may be ahead of the blocks by one.
-        let retain = i64::try_from(retain).unwrap_or(i64::MAX).min(blocks.height());
+        let retain = blocks.height().unsigned_abs().saturating_sub(kept).min(indexed);
+        let retain = i64::try_from(retain).unwrap_or(i64::MAX);
         let mut pruned = 0;
         while blocks.base() < retain {
             match blocks.prune(retain).map_err(|e| chain(&e))? {
@@ -352,9 +381,13 @@ impl Node {
             }
             chain_store.prune(blocks.base()).map_err(|e| chain(&e))?;
         }
-        println!("block history: {pruned} blocks pruned");
+        outln!("block history: {pruned} blocks pruned");
         Ok(())
     }
+}
+
+fn earliest_round(history: &History) -> Option<u64> {
+    history.earliest_block().ok().and_then(|block| block.block).map(|block| block.header.round)
 }
 
 fn open_disk(path: &Path) -> Result<Arc<Disk>, String> {

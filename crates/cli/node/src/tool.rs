@@ -5,6 +5,7 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::{io::Write as _, path::Path, process::ExitCode};
 
 use base_codec::json::{ToJson, to_string_pretty};
+use base_service::{errln, outln};
 
 /// Exit code of a failed query of `control` and of the next block's state, as in the reference.
 pub(crate) const QUERY_FAILED: u8 = 128;
@@ -85,7 +86,7 @@ pub(crate) fn end(done: Done) -> ExitCode {
 
 /// Prints one error and gives the exit code of a failed command.
 pub(crate) fn fail(error: impl Display) -> ExitCode {
-    eprintln!("error: {error}");
+    errln!("error: {error}");
     ExitCode::FAILURE
 }
 
@@ -125,7 +126,7 @@ pub(crate) fn write_json(path: &Path, value: &impl ToJson) -> Result<(), String>
 
 /// Prints a value as indented JSON.
 pub(crate) fn print_json(value: &impl ToJson) {
-    println!("{}", to_string_pretty(value));
+    outln!("{}", to_string_pretty(value));
 }
 
 /// Seconds since 1970.

@@ -7,6 +7,9 @@
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use node_hosting::LOCAL_STORAGE;
+use node_storage::{CHECKPOINTS, HISTORY, STORAGE};
+
 use crate::args::Session;
 use crate::tool::{Done, Failure, OrFail as _, end};
 
@@ -70,8 +73,10 @@ fn doomed(dir: &Path, args: &ResetArgs) -> Vec<PathBuf> {
         paths.extend(entries(&runtime).into_iter().filter(|path| {
             let name = name_of(path);
             name == "history.db"
-                || !args.preserve_local_storage && name.starts_with("worker-local-storage.")
-                || !args.preserve_mkvs_database && name.starts_with("mkvs_storage.")
+                || name == HISTORY
+                || !args.preserve_local_storage && (name == LOCAL_STORAGE || name.starts_with("worker-local-storage."))
+                || !args.preserve_mkvs_database
+                    && (name == STORAGE || name == CHECKPOINTS || name.starts_with("mkvs_storage."))
         }));
     }
     paths
@@ -102,4 +107,39 @@ fn reset(args: &ResetArgs, session: &Session) -> Done {
         removed.or_fail(MODULE, &format!("failed to remove {}", path.display()))?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reset_goes_through_the_folders_of_runtimes() {
+        let dir = tempfile::tempdir().unwrap();
+        let runtime = dir.path().join(RUNTIMES).join("80");
+        let ours = [HISTORY, STORAGE, CHECKPOINTS, LOCAL_STORAGE, "executor"];
+        let theirs = ["history.db", "mkvs_storage.badger.db", "worker-local-storage.badger.db"];
+        for name in ours.iter().chain(&theirs) {
+            std::fs::create_dir_all(runtime.join(name)).unwrap();
+        }
+        std::fs::create_dir_all(dir.path().join("persistent-store.db")).unwrap();
+        let gone = |local, state| {
+            let args = ResetArgs {
+                datadir: None,
+                dry_run: true,
+                force: true,
+                preserve_local_storage: local,
+                preserve_mkvs_database: state,
+            };
+            doomed(dir.path(), &args).iter().map(|path| name_of(path)).collect::<Vec<_>>()
+        };
+        assert_eq!(gone(true, true), ["persistent-store.db", "history", "history.db"]);
+        assert_eq!(
+            gone(false, true),
+            ["persistent-store.db", "history", "history.db", "local", "worker-local-storage.badger.db"]
+        );
+        let state =
+            ["persistent-store.db", "checkpoints", "history", "history.db", "mkvs_storage.badger.db", "storage"];
+        assert_eq!(gone(true, false), state);
+    }
 }

@@ -281,9 +281,6 @@ impl Queries {
         }
         let query = GetRuntimesQuery { include_suspended: true, ..query };
         let all: Option<Vec<Runtime>> = self.node().call("Registry", "GetRuntimes", query).await?;
-        if entities.is_empty() || nodes.is_empty() || runtimes.is_empty() {
-            return violated(format!("an empty registry at height {height}"));
-        }
         if all.unwrap_or_default().len() < runtimes.len() {
             return violated(format!("fewer runtimes with suspended ones at height {height}"));
         }

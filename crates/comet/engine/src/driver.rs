@@ -17,6 +17,7 @@ use comet_chain::app::Fatal;
 use comet_core::{Core, Effect, Input, Message, PeerId, RoundState, Timeout};
 use comet_store::{BlockStore, EvidencePool, ExecError, Executor, Guard, Wal};
 use comet_sync::BlockSyncError;
+use parking_lot::Mutex;
 use tokio::sync::{mpsc, watch};
 use wire_cometbft::Time;
 use wire_cometbft::consensus::{ConsensusMessageSum, HasVote};
@@ -24,6 +25,7 @@ use wire_cometbft::consensus::{ConsensusMessageSum, HasVote};
 use crate::clock;
 use crate::intake::{Intake, Signal, Taken};
 use crate::reactor::ConsensusReactor;
+use crate::status::Unsigned;
 
 pub(crate) use start::{DriverParts, StartKind};
 
@@ -56,14 +58,7 @@ pub enum StopReason {
 impl StopReason {
     /// A failure, in its own words.
     pub(crate) fn failed(what: &str, error: &dyn std::error::Error) -> Self {
-        use std::fmt::Write;
-        let mut text = format!("{what}: {error}");
-        let mut source = error.source();
-        while let Some(error) = source {
-            let _ = write!(text, ": {error}");
-            source = error.source();
-        }
-        Self::Failed(text)
+        Self::Failed(format!("{what}: {}", base_service::chain(error)))
     }
 }
 
@@ -108,6 +103,8 @@ pub(crate) struct Driver {
     intake: Arc<Intake>,
     /// Told the height that the network is at when block sync is wanted.
     sync_wanted: mpsc::Sender<i64>,
+    /// The last vote or proposal, if it was not signed.
+    unsigned: Arc<Mutex<Option<Unsigned>>>,
     effects: VecDeque<Effect>,
     timer: Option<(Instant, Timeout)>,
     paused: bool,

@@ -15,6 +15,7 @@ use comet_net::{StartError, SwitchHandle};
 use comet_pools::{AddError, Added, CheckOutcome, EvidencePool, PeerHeights, TxPool};
 use comet_store::{BlockStore, ChainStore, Executor, GuardFileError, HandshakeError, NewBlock, StoreError};
 use comet_sync::BlockSync;
+use parking_lot::Mutex;
 use tokio::sync::{broadcast, watch};
 use tokio_util::sync::CancellationToken;
 use wire_cometbft::evidence::Evidence;
@@ -24,7 +25,7 @@ use crate::driver::StopReason;
 use crate::intake::Intake;
 use crate::reactor::ConsensusReactor;
 use crate::setup::Setup;
-use crate::status::{EngineStatus, Phase, RoundStatus, waits_for};
+use crate::status::{EngineStatus, Phase, RoundStatus, Unsigned, waits_for};
 use crate::submit::Submitter;
 
 /// Why an engine did not start.
@@ -86,6 +87,8 @@ struct Inner {
     address: Option<Address>,
     phase: watch::Sender<Phase>,
     submitter: Submitter,
+    /// The last vote or proposal, if it was not signed.
+    unsigned: Arc<Mutex<Option<Unsigned>>>,
 }
 
 /// Starts engines.
@@ -199,6 +202,7 @@ impl EngineHandle {
             address: inner.address,
             is_validator,
             waits_for: waits_for(&phase, sync.as_ref(), round.as_ref(), peers.len()),
+            unsigned: inner.unsigned.lock().clone(),
             sync,
             round,
             phase,

@@ -33,5 +33,5 @@ mod testing;
 pub use driver::StopReason;
 pub use engine::{Engine, EngineError, EngineHandle};
 pub use setup::{Setup, StateSyncSetup, foreign_databases};
-pub use status::{EngineStatus, Phase, RoundStatus};
+pub use status::{EngineStatus, Phase, RoundStatus, Unsigned};
 pub use submit::Submitter;

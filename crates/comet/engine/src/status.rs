@@ -99,6 +99,17 @@ impl RoundStatus {
     }
 }
 
+/// A vote or a proposal that this node should have signed and did not.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unsigned {
+    /// Its height.
+    pub height: i64,
+    /// Its round.
+    pub round: i32,
+    /// Why.
+    pub reason: String,
+}
+
 /// State of the engine.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EngineStatus {
@@ -132,6 +143,8 @@ pub struct EngineStatus {
     pub peer_heights: Vec<i64>,
     /// Transactions that wait.
     pub waiting_txs: usize,
+    /// The last vote or proposal, if it was not signed.
+    pub unsigned: Option<Unsigned>,
     /// What progress waits for, in words.
     pub waits_for: String,
 }

@@ -46,6 +46,8 @@ pub const MAX_DEFERRED_BYTES: usize = 32 << 20;
 pub const MAX_PRUNED_PER_CALL: i64 = 10_000;
 /// Heights that one batch removes.
 const PRUNE_BATCH: i64 = 1000;
+/// Lost blocks that are told of one by one.
+const TOLD: i64 = 3;
 /// Without an index, at most so many block files are what a crash before the first index entry leaves.
 const ORPHANS: usize = 4;
 
@@ -162,7 +164,8 @@ impl BlockStore {
             };
             match self.segments.read(entry.segment, entry.offset, entry.len, entry.crc) {
                 Ok(_) => break Some(entry),
-                Err(error) => tracing::warn!(height, %error, "stored block is lost"),
+                Err(error) if indexed - height < TOLD => tracing::warn!(height, %error, "stored block is lost"),
+                Err(_) => {}
             }
             batch.delete(&entry_key(height)).delete(&hash_key(&entry.meta.block_id.hash));
             height -= 1;

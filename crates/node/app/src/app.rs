@@ -1,5 +1,7 @@
 //! Services, state and engine put together.
 
+use std::cell::RefCell;
+
 use apps_core::{
     Mux,
     mux::{BlockError, Executed, Purpose},
@@ -17,6 +19,8 @@ use wire_consensus::{
     meta::{BlockMetadata, MAX_META_TX_BYTES, METHOD_META},
     transaction::Transaction,
 };
+
+use mkvs_tree::{KvRead, TreeError};
 
 use crate::{
     ahead::Ahead,
@@ -130,7 +134,13 @@ impl NodeApp {
     fn run(&mut self, block: &ProposedBlock, purpose: Purpose) -> Result<(Executed, Hash), Error> {
         self.undo_pending()?;
         let opened = self.ahead.take(block);
-        let executed = self.mux.execute_opened(self.store.state(), block, opened, purpose)?;
+        let state = Noted { state: self.store.state(), failure: RefCell::default() };
+        let executed = self.mux.execute_opened(&state, block, opened, purpose);
+        // Whatever the services made of it: without its state this node can judge no block.
+        if let Some(reason) = state.failure.into_inner() {
+            return Err(StoreError::Unreadable(reason).into());
+        }
+        let executed = executed?;
         let root = self.store.apply(&executed.changes)?;
         Ok((executed, root))
     }
@@ -249,6 +259,30 @@ fn same_inputs(ours: &ProposedBlock, theirs: &ProposedBlock) -> bool {
         && ours.proposer_address == theirs.proposer_address
         && ours.txs == theirs.txs
         && ours.misbehavior == theirs.misbehavior
+}
+
+/// A state that remembers the first failure of the store.
+struct Noted<'a> {
+    state: &'a dyn KvRead,
+    failure: RefCell<Option<String>>,
+}
+
+impl Noted<'_> {
+    fn note<T>(&self, read: Result<T, TreeError>) -> Result<T, TreeError> {
+        read.inspect_err(|error| {
+            self.failure.borrow_mut().get_or_insert_with(|| base_service::chain(error));
+        })
+    }
+}
+
+impl KvRead for Noted<'_> {
+    fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, TreeError> {
+        self.note(self.state.get(key))
+    }
+
+    fn iterate(&self, from: &[u8], visit: mkvs_tree::Visit<'_>) -> Result<(), TreeError> {
+        self.note(self.state.iterate(from, visit))
+    }
 }
 
 /// Why a block was not executed.

@@ -264,17 +264,26 @@ impl EngineApp {
         result
     }
 
-    /// Nodes that do not propose would learn of a stop only with the next block, which validators never make.
-    fn halt_if_upgrade_is_due(&mut self) {
-        let Some(upgrades) = self.upgrades.clone() else { return };
+    /// Nodes that do not propose would learn of a stop only with the next block, which validators never make: whoever is
+    /// to propose it stops, and without its vote the others may not get any further.
+    fn halt_if_due(&mut self) {
         let height = self.app.info().last_height;
         let due = self.next_epoch().and_then(|epoch| {
-            if epoch == EPOCH_INVALID { Ok(Ok(())) } else { upgrades.check_after_commit(epoch, height) }
+            if epoch == EPOCH_INVALID {
+                return Ok(Ok(()));
+            }
+            if let Some(upgrades) = &self.upgrades
+                && let Err(reason) = upgrades.check_after_commit(epoch, height)?
+            {
+                return Ok(Err(reason));
+            }
+            let halts = self.app.mux().halts_before(height.saturating_add(1), epoch);
+            Ok(if halts { Err(Halt::Configured) } else { Ok(()) })
         });
         match due {
             Ok(Ok(())) => {}
             Ok(Err(reason)) => self.halt(&reason),
-            Err(error) => tracing::error!(%error, height, "failed to check whether an upgrade is due"),
+            Err(error) => tracing::error!(%error, height, "failed to check whether a halt is due"),
         }
     }
 
@@ -352,7 +361,7 @@ impl Application for EngineApp {
         if let Some((version, app_hash)) = self.app.store().committed() {
             self.versions.set_latest(Latest { height: version.cast_signed(), app_hash, time: self.block_time });
         }
-        self.halt_if_upgrade_is_due();
+        self.halt_if_due();
         self.keep_upgrades()?;
         Ok(Committed { retain_height: self.versions.retained.load(Ordering::Relaxed), ..committed })
     }

@@ -16,6 +16,9 @@ pub enum StoreError {
     /// Reading or writing the database failed.
     #[error("state database: {0}")]
     Database(#[from] DbError),
+    /// The state could not be read while a block was executed.
+    #[error("state database: {0}")]
+    Unreadable(String),
     /// The newest version of the database holds no state.
     #[error("state database: version {version} has no state root")]
     NoStateRoot {

@@ -96,11 +96,13 @@ impl crate::schema::Common {
     /// What web pages may call is on this machine only, and named in full.
     fn check_web(&self, checks: &mut Checks) {
         let web = &self.grpc_web;
-        if !web.listen_address.is_empty() {
-            let parsed = web.listen_address.parse::<std::net::SocketAddr>();
-            let holds = parsed.is_ok_and(|address| address.ip().is_loopback());
-            let message = format!("found {:?}, expected IP:PORT with a loopback address", web.listen_address);
-            checks.unless(holds, "common.grpc_web.listen_address", message);
+        for (path, address) in [
+            ("common.grpc_web.listen_address", &web.listen_address),
+            ("common.dashboard.listen_address", &self.dashboard.listen_address),
+        ] {
+            let parsed = address.parse::<std::net::SocketAddr>();
+            let holds = address.is_empty() || parsed.is_ok_and(|address| address.ip().is_loopback());
+            checks.unless(holds, path, format!("found {address:?}, expected IP:PORT with a loopback address"));
         }
         for (at, method) in web.methods.iter().enumerate() {
             let holds = method.split_once('/').is_some_and(|(service, name)| {

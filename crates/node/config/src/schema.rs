@@ -150,6 +150,8 @@ sections! {
         log: Log = Log::default(),
         /// Calls of web pages; the reference has none.
         grpc_web: GrpcWeb = GrpcWeb::default(),
+        /// A page that shows the node; the reference has none.
+        dashboard: Dashboard = Dashboard::default(),
         /// For tests.
         debug: CommonDebug = CommonDebug::default(),
     }
@@ -162,6 +164,12 @@ sections! {
         origins: Vec<String> = Vec::new(),
         /// Methods that they may call, such as `oasis-core.Consensus/GetStatus`.
         methods: Vec<String> = Vec::new(),
+    }
+
+    /// A page that shows the node, none by default.
+    Dashboard {
+        /// Loopback address to listen on, `IP:port`; empty: none.
+        listen_address: String = String::new(),
     }
 
     /// Logging.

@@ -152,6 +152,7 @@ impl Executor {
     /// How it is.
     pub fn status(&self) -> ExecutorStatus {
         let mut status = self.shared.status.lock().clone();
+        status.committee.active_version = self.setup.host.as_ref().and_then(|host| host.active_version());
         status.pool = self.shared.pool.lock().sizes();
         let protocol = p2p_net::ids::TX_SYNC.of_runtime(&self.setup.chain_context, &self.setup.runtime);
         let peers = self.setup.p2p.peers(&protocol);

@@ -410,7 +410,6 @@ impl Task {
         status.executor = executor;
         let committee = &mut status.committee;
         committee.status = state;
-        committee.active_version = self.setup.host.as_ref().and_then(|host| host.status().version);
         if let Some(position) = &self.position {
             let header = &position.chain.block.header;
             committee.latest_round = header.round;

@@ -31,7 +31,7 @@ const COLLATERAL: &str = "collateral";
 /// Most bytes of it.
 const MAX_COLLATERAL_BYTES: u64 = 256 << 20;
 /// Folder of a runtime's own values below `runtimes/ID`.
-const LOCAL_STORAGE: &str = "local";
+pub const LOCAL_STORAGE: &str = "local";
 
 /// What hosting needs.
 pub struct Setup {
@@ -49,6 +49,8 @@ pub struct Setup {
     pub tee: rt_tee::VerifyOptions,
     /// The node's key, which endorses components; without it none is endorsed, and labels are not attested.
     pub node_key: Option<SecretKey>,
+    /// Who makes reports about quotes of the older kind: see [`crate::ias::proxies`].
+    pub ias: Vec<Arc<dyn rt_host::ias::Endpoint>>,
 }
 
 /// All configured runtimes.
@@ -105,7 +107,7 @@ impl Hosting {
     }
 
     fn open(setup: Setup) -> Result<Self, HostingError> {
-        let Setup { config, data_dir, info, chain, unsafe_options, tee, node_key } = setup;
+        let Setup { config, data_dir, info, chain, unsafe_options, tee, node_key, ias } = setup;
         let runtimes = data_dir.join("runtimes");
         let volumes = Arc::new(Volumes::open(&data_dir)?);
         let (bundles, configured) = Bundles::open(&data_dir, &config, volumes.clone())?;
@@ -116,6 +118,7 @@ impl Hosting {
             unsafe_options,
             chain: chain.clone(),
             node_key: node_key.clone(),
+            ias,
             cache: open_store(&runtimes.join(COLLATERAL), MAX_COLLATERAL_BYTES)?,
             tee,
         })?;

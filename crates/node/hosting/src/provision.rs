@@ -34,6 +34,7 @@ pub(crate) struct Setup<'a> {
     pub(crate) unsafe_options: bool,
     pub(crate) chain: Arc<dyn Chain>,
     pub(crate) node_key: Option<SecretKey>,
+    pub(crate) ias: Vec<Arc<dyn rt_host::ias::Endpoint>>,
     /// Keeps collateral.
     pub(crate) cache: Arc<dyn KvStore>,
     pub(crate) tee: rt_tee::VerifyOptions,
@@ -54,7 +55,7 @@ pub(crate) fn is_mock_tee(config: &Runtime) -> bool {
 /// # Errors
 /// If an option needs unsafe options, or does not fit.
 pub(crate) fn provisioner(setup: Setup<'_>) -> Result<Arc<dyn Provisioner>, HostingError> {
-    let Setup { config, info, unsafe_options, chain, node_key, cache, tee } = setup;
+    let Setup { config, info, unsafe_options, chain, node_key, ias, cache, tee } = setup;
     let only_unsafe = |on: bool, option: &'static str| match on && !unsafe_options {
         true => Err(HostingError::Unsafe { option }),
         false => Ok(()),
@@ -63,7 +64,7 @@ pub(crate) fn provisioner(setup: Setup<'_>) -> Result<Arc<dyn Provisioner>, Host
     let timings = Timings { attest, ..Timings::default() };
     let quotes = QuoteService::new(pcs::DEFAULT_BASE_URL, cache, pcs::system_clock(), tee);
     let endorser = node_key.map(|key| Arc::new(NodeEndorser(key)) as Arc<dyn Endorser>);
-    let attester = Attester { quotes, policies: Arc::new(Policies(chain)), endorser };
+    let attester = Attester { quotes, policies: Arc::new(Policies(chain)), endorser, ias };
     let mut kinds: Vec<(TeeKind, Arc<dyn Provisioner>)> = Vec::new();
     if config.provisioner == "mock" {
         only_unsafe(true, "runtime.provisioner: mock")?;

@@ -42,7 +42,7 @@ pub(crate) fn coded(code: &ErrorCode) -> RpcError {
 }
 
 /// With what more there is to say, as the reference joins it.
-fn coded_with(code: &ErrorCode, more: impl std::fmt::Display) -> RpcError {
+pub(crate) fn coded_with(code: &ErrorCode, more: impl std::fmt::Display) -> RpcError {
     RpcError::service(code.module, code.code, format!("{}: {more}", code.message))
 }
 

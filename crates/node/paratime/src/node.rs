@@ -123,6 +123,7 @@ impl ParaTimes {
         if matches!(parts.config.mode, Mode::Validator | Mode::Seed) {
             return Ok(None);
         }
+        let (proxies, tls) = (&parts.config.ias.proxy_addresses, &parts.identity.tls);
         let setup = node_hosting::Setup {
             config: Arc::clone(&parts.config),
             data_dir: parts.data_dir.clone(),
@@ -131,6 +132,7 @@ impl ParaTimes {
             unsafe_options: parts.unsafe_options,
             tee: parts.tee.clone(),
             node_key: Some(parts.identity.node.clone()),
+            ias: node_hosting::ias::proxies(proxies, tls, &parts.tee)?,
         };
         let hosting = Hosting::start(setup, stop.child_token()).await?;
         let mut runtimes = BTreeMap::new();

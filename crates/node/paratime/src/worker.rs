@@ -21,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 use wire_consensus::node::Roles;
 
 use crate::client::Client;
-use crate::late::LateScheduling;
+use crate::late::{LateScheduling, LateSubmission};
 use crate::node::{Parts, StartError};
 use crate::results::Results;
 use crate::status::RuntimeStatus;
@@ -89,8 +89,10 @@ impl ParaTime {
             node_id: Some(parts.identity.node.public().into()),
             local_storage: Some(hosting.local_storage(&id)?),
         };
-        let hosted =
-            hosting.host(id, view.clone(), node_hosting::Parts { services, tags: store.clone(), submission: None })?;
+        let submission = Arc::new(LateSubmission::new(id));
+        let hosting_parts =
+            node_hosting::Parts { services, tags: store.clone(), submission: Some(submission.clone() as _) };
+        let hosted = hosting.host(id, view.clone(), hosting_parts)?;
         let executor =
             parts.serves_clients().then(|| Self::executor(parts, id, &folder, &store, &hosted, &key_managers, &view));
         let executor = executor.transpose()?;
@@ -113,6 +115,9 @@ impl ParaTime {
                 host: Some(hosted.host()),
             })
         });
+        if let Some(client) = &client {
+            submission.set(client);
+        }
         let key_manager =
             (mode == Mode::KeyManager).then(|| Self::key_manager(parts, id, &hosted, &view)).transpose()?;
         Ok(Arc::new(Self {

@@ -32,11 +32,11 @@ pub(crate) fn add(router: &mut Router, backend: &Arc<Backend>) {
     service
         .call("StateToGenesis", |backend, height: i64| state_to_genesis(backend, height))
         .call("EstimateGas", |backend, request: EstimateGasRequest| {
-            let tx = request.transaction.ok_or_else(|| invalid_argument("missing transaction"))?;
-            match backend.engine.kind() {
-                Kind::Archive => Err(unsupported()),
-                _ => backend.queries.estimate_gas(request.signer, &tx).map_err(query_error),
+            if backend.engine.kind() == Kind::Archive {
+                return Err(unsupported());
             }
+            let tx = request.transaction.ok_or_else(|| invalid_argument("missing transaction"))?;
+            backend.queries.estimate_gas(request.signer, &tx).map_err(query_error)
         })
         .get("MinGasPrice", |backend| {
             let params = params::parameters(&backend.state(0)?).map_err(|error| service_error(&error))?;
@@ -63,7 +63,7 @@ pub(crate) fn add(router: &mut Router, backend: &Arc<Backend>) {
         })
         .get("GetGenesisDocument", |backend| Ok(Document::clone(backend.queries.genesis())))
         .get("GetChainContext", |backend| Ok(backend.queries.genesis().chain_context().as_str().to_owned()))
-        .get("GetStatus", |backend| status(backend))
+        .get("GetStatus", |backend| Ok(status(backend)))
         .call("GetParameters", |backend, height: i64| parameters(backend, height))
         .call("StateSyncGet", sync::get)
         .call("StateSyncGetPrefixes", sync::get_prefixes)
@@ -125,13 +125,19 @@ fn submit_evidence(backend: &Backend, evidence: &Evidence) -> Result<(), RpcErro
 }
 
 /// Status of the consensus layer.
-pub(crate) fn status(backend: &Backend) -> Result<ConsensusStatus, RpcError> {
+pub(crate) fn status(backend: &Backend) -> ConsensusStatus {
     let genesis = backend.queries.genesis();
     let (engine, keys) = (&backend.engine, &backend.keys);
     let ready = backend.control.synced().is_some_and(|synced| *synced.borrow());
-    let block = |height| -> Result<Option<Block>, RpcError> {
-        let block = engine.blocks().block(height).map_err(store_error)?;
-        block.map(|block| answers::block(&block)).transpose()
+    // A status that says what is wrong is worth more than none.
+    let mut problems = Vec::new();
+    let mut block = |height| -> Option<Block> {
+        let read = engine.blocks().block(height).map_err(store_error);
+        let read = read.and_then(|block| block.map(|block| answers::block(&block)).transpose());
+        read.unwrap_or_else(|error| {
+            problems.push(format!("block {height}: {}", error.message));
+            None
+        })
     };
     let kind = engine.kind();
     let (features, p2p) = match kind {
@@ -148,8 +154,8 @@ pub(crate) fn status(backend: &Backend) -> Result<ConsensusStatus, RpcError> {
         Kind::Archive => (FEATURE_SERVICES | FEATURE_ARCHIVE_NODE, None),
     };
     // What a stateless node has of them it has from others.
-    let kept = |height| -> Result<Hash, RpcError> {
-        if kind == Kind::Stateless { Ok(Hash::default()) } else { Ok(block(height)?.unwrap_or_default().hash) }
+    let mut kept = |height| {
+        if kind == Kind::Stateless { Hash::default() } else { block(height).unwrap_or_default().hash }
     };
     let last_retained_height = if kind == Kind::Stateless { 0 } else { backend.last_retained() };
     let mut status = ConsensusStatus {
@@ -158,30 +164,35 @@ pub(crate) fn status(backend: &Backend) -> Result<ConsensusStatus, RpcError> {
         backend: BACKEND.to_owned(),
         features,
         genesis_height: genesis.height,
-        genesis_hash: kept(genesis.height)?,
+        genesis_hash: kept(genesis.height),
         last_retained_height,
-        last_retained_hash: kept(last_retained_height)?,
+        last_retained_hash: kept(last_retained_height),
         chain_context: genesis.chain_context().as_str().to_owned(),
         p2p,
         ..ConsensusStatus::default()
     };
     let latest = backend.queries.latest().height;
     if latest > 0
-        && let Some(block) = block(latest)?
+        && let Some(block) = block(latest)
     {
         status.latest_height = latest;
         status.latest_hash = block.hash;
         status.latest_time = block.time;
         status.latest_state_root = block.state_root;
         status.latest_block_size = block.size;
-        let epoch = beacon::query::epoch(&backend.state(latest)?).map_err(|error| service_error(&error))?;
-        status.latest_epoch = epoch.0;
+        let state = backend.state(latest);
+        let epoch = state.and_then(|state| beacon::query::epoch(&state).map_err(|error| service_error(&error)));
+        match epoch {
+            Ok(epoch) => status.latest_epoch = epoch.0,
+            Err(error) => problems.push(format!("state of height {latest}: {}", error.message)),
+        }
     }
     let next = latest.saturating_add(1).max(genesis.height);
     let address = keys::Address::of(keys.consensus.as_bytes());
     let validators = if kind == Kind::Full { engine.blocks().validators(next).ok().flatten() } else { None };
     status.is_validator = validators.is_some_and(|set| set.find(&address).is_some());
-    Ok(status)
+    status.problems = problems;
+    status
 }
 
 fn next_block(backend: &Backend) -> Result<NextBlockState, RpcError> {

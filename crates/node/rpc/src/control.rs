@@ -36,6 +36,13 @@ fn now(seen: Option<watch::Receiver<bool>>) -> Result<Cbor<bool>, RpcError> {
 /// What a seed node serves: its status and its end; all else is not implemented there.
 pub fn seed_router(control: Arc<dyn Control>) -> Router {
     let mut router = router(Arc::clone(&control));
+    router.merge(status_router(control));
+    router
+}
+
+/// The status alone, of a node that has no more yet.
+pub fn status_router(control: Arc<dyn Control>) -> Router {
+    let mut router = Router::new();
     router.unary(&service(NAME), "GetStatus", move |()| {
         let control = Arc::clone(&control);
         async move { blocking(control, |control| Ok(Cbor(control.status()))).await }
@@ -81,7 +88,7 @@ pub(crate) fn add_status(router: &mut Router, backend: &Arc<Backend>) {
         let backend = Arc::clone(&backend);
         async move {
             let status = backend.read(|backend| {
-                let consensus = Some(consensus::status(backend)?);
+                let consensus = Some(consensus::status(backend));
                 Ok(Cbor(Status { consensus, ..backend.control.status() }))
             });
             status.await

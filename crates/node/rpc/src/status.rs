@@ -4,8 +4,10 @@ use std::collections::BTreeMap;
 
 use base_codec::json::{Map, ToJson, Value};
 use base_codec::{Bytes, Codec, Raw, cbor};
+use base_prims::version::PROTOCOLS;
 use base_prims::{Epoch, Hash, Namespace, PublicKey, Version};
 use mkvs_tree::Root;
+use wire_consensus::consensus::BACKEND;
 use wire_consensus::node::{ConsensusAddress, NetAddress, Node};
 use wire_consensus::registry::NodeStatus;
 use wire_consensus::upgrade::PendingUpgrade;
@@ -49,6 +51,27 @@ pub struct Status {
     /// Seed node.
     #[codec(omitempty)]
     pub seed: Option<SeedStatus>,
+    /// Whatever signs for the node, unless it is a key file that works. Not in the reference, whose clients skip it.
+    #[codec(omitempty)]
+    pub signer: Option<SignerStatus>,
+    /// What progress of the chain waits for, in words. Not in the reference, whose clients skip it.
+    #[codec(omitempty)]
+    pub waits_for: String,
+}
+
+/// Whatever signs for the node.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Codec)]
+pub struct SignerStatus {
+    /// `file`, `plugin`, `remote` or `composite`.
+    pub backend: String,
+    /// Whether the last vote or proposal that was asked for was signed.
+    pub working: bool,
+    /// If not, height of what was not signed.
+    #[codec(omitempty)]
+    pub failed_height: i64,
+    /// And why.
+    #[codec(omitempty)]
+    pub error_message: String,
 }
 
 /// Unsafe debug options.
@@ -93,6 +116,8 @@ impl ToJson for Status {
         add("pending_upgrades", (!self.pending_upgrades.is_empty()).then(|| self.pending_upgrades.to_json()));
         add("p2p", self.p2p.as_ref().map(ToJson::to_json));
         add("seed", self.seed.as_ref().map(ToJson::to_json));
+        add("signer", self.signer.as_ref().map(ToJson::to_json));
+        add("waits_for", (!self.waits_for.is_empty()).then(|| self.waits_for.to_json()));
         Value::Object(out)
     }
 }
@@ -213,6 +238,22 @@ pub struct ConsensusStatus {
     /// Consensus peers.
     #[codec(omitempty)]
     pub p2p: Option<ConsensusP2pStatus>,
+    /// What could not be read for this status. Not in the reference, whose clients skip it.
+    #[codec(omitempty)]
+    pub problems: Vec<String>,
+}
+
+impl ConsensusStatus {
+    /// That of a node that has not opened what it has.
+    #[must_use]
+    pub fn starting() -> Self {
+        Self {
+            status: StatusState::SYNCING,
+            version: PROTOCOLS.consensus_protocol,
+            backend: BACKEND.to_owned(),
+            ..Self::default()
+        }
+    }
 }
 
 /// The consensus layer's own network.

@@ -29,7 +29,7 @@ use wire_consensus::genesis::{Document, comet};
 use wire_consensus::upgrade::Descriptor;
 
 use crate::status::{IdentityStatus, RegistrationStatus, Status};
-use crate::{Backend, Blocks, BoxFuture, Control, Engine, Feed, NodeKeys, router};
+use crate::{Backend, Blocks, BoxFuture, Control, Engine, Feed, Kind, NodeKeys, router};
 
 /// Stores of a chain that blocks can be applied to.
 pub(super) struct Stores {
@@ -39,9 +39,13 @@ pub(super) struct Stores {
     submitted: Mutex<Vec<Vec<u8>>>,
     evidence: Mutex<Vec<Evidence>>,
     verdict: Mutex<Result<(i64, u32), SubmitError>>,
+    kind: Mutex<Kind>,
 }
 
 impl Engine for Stores {
+    fn kind(&self) -> Kind {
+        *self.kind.lock()
+    }
     fn blocks(&self) -> &dyn Blocks {
         &self.stored
     }
@@ -190,6 +194,7 @@ pub(super) async fn served(name: &str, blocks: usize) -> Served {
         submitted: Mutex::default(),
         evidence: Mutex::default(),
         verdict: Mutex::new(Err(SubmitError::Unavailable("nothing is taken".to_owned()))),
+        kind: Mutex::new(Kind::Full),
     });
 
     let control = Arc::new(NotedControl {

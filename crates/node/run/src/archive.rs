@@ -185,6 +185,7 @@ pub(crate) async fn start(
     let upgrades = Upgrades::new(upgrades);
     let control = FullControl {
         common,
+        engine: None,
         p2p: None,
         light: None,
         registration: registration.clone(),

@@ -10,10 +10,11 @@ use base_crypto::blacklist::test_key;
 use base_grpc::RpcError;
 use base_identity::Identity;
 use base_prims::Epoch;
+use comet_engine::{EngineHandle, EngineStatus};
 use node_config::Config;
 use node_paratime::ParaTimes;
 use node_rpc::status::{
-    DebugStatus, IdentityStatus, LightClientStatus, P2pStatus, RegistrationStatus, SeedStatus, Status,
+    DebugStatus, IdentityStatus, LightClientStatus, P2pStatus, RegistrationStatus, SeedStatus, SignerStatus, Status,
 };
 use node_rpc::types::Timestamp;
 use node_rpc::{BoxFuture, Control, NotImplemented};
@@ -39,7 +40,7 @@ pub(crate) struct Common {
 
 impl Common {
     /// The part of the status that every kind of node has.
-    fn status(&self) -> Status {
+    pub(crate) fn status(&self) -> Status {
         let debug = self.options.dont_blame_oasis;
         Status {
             software_version: self.options.version.clone(),
@@ -61,6 +62,8 @@ pub(crate) type LightStatus = Box<dyn Fn() -> LightClientStatus + Send + Sync>;
 /// A node with the consensus layer.
 pub(crate) struct FullControl {
     pub(crate) common: Common,
+    /// What takes part in the network, if it does.
+    pub(crate) engine: Option<EngineHandle>,
     /// None on an archive.
     pub(crate) p2p: Option<p2p_net::Node>,
     /// A light client that the node lives on, as its status.
@@ -74,6 +77,8 @@ pub(crate) struct FullControl {
     pub(crate) paratimes: Option<Arc<ParaTimes>>,
 }
 
+/// The signer that is none but key files.
+const FILE: &str = "file";
 /// Name of the key that moves epochs in test networks. Source: `go/beacon/tests`.
 const EPOCH_KEY: &str = "oasis-core epochtime mock key seed";
 
@@ -116,6 +121,21 @@ impl FullControl {
         }
     }
 
+    /// Tells of a signer that is elsewhere, and of any that fails.
+    fn signer_status(&self, engine: Option<&EngineStatus>) -> Option<SignerStatus> {
+        let unsigned = engine.and_then(|engine| engine.unsigned.as_ref());
+        let backend = match self.common.options.signer.backend.as_str() {
+            "" => FILE,
+            backend => backend,
+        };
+        (backend != FILE || unsigned.is_some()).then(|| SignerStatus {
+            backend: backend.to_owned(),
+            working: unsigned.is_none(),
+            failed_height: unsigned.map(|unsigned| unsigned.height).unwrap_or_default(),
+            error_message: unsigned.map(|unsigned| unsigned.reason.clone()).unwrap_or_default(),
+        })
+    }
+
     /// Applies a change of the pending upgrades and keeps it on disk.
     fn change_upgrades(&self, change: impl FnOnce(&Upgrades) -> apps_core::Result<()>) -> Result<(), RpcError> {
         change(&self.upgrades).map_err(|error| {
@@ -129,7 +149,10 @@ impl FullControl {
 
 impl Control for FullControl {
     fn status(&self) -> Status {
+        let engine = self.engine.as_ref().map(EngineHandle::status);
         Status {
+            signer: self.signer_status(engine.as_ref()),
+            waits_for: engine.map(|engine| engine.waits_for).unwrap_or_default(),
             light_client: Some(self.light.as_ref().map(|light| light()).unwrap_or_default()),
             registration: Some(self.registration_status()),
             pending_upgrades: self.upgrades.pending(),

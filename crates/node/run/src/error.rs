@@ -115,3 +115,25 @@ pub enum RunError {
         source: std::io::Error,
     },
 }
+
+/// What helps where the chain on disk is damaged.
+const FETCH_AGAIN: &str = "if the disk has room and is sound, move the folders consensus/data and consensus/state away \
+    and start again: the node fetches the chain anew (a validator keeps consensus/oasis_priv_validator.json)";
+/// What helps where the node's own store is damaged.
+const FORGET: &str = "if the disk has room and is sound, move the folder persistent-store.db away and start again: it \
+    holds pending upgrades, and whether the node is to leave";
+
+impl RunError {
+    /// What the operator can do about a store that can't be used.
+    #[must_use]
+    pub fn remedy(&self) -> Option<&'static str> {
+        use comet_engine::EngineError as Engine;
+        use node_app::OpenError as Open;
+        match self {
+            Self::Store(_) | Self::Record { .. } => Some(FORGET),
+            Self::Application(Open::Engine { .. } | Open::Database(_) | Open::Store(_) | Open::Resume(_))
+            | Self::Engine(Engine::Store(_) | Engine::Evidence(_) | Engine::Handshake(_)) => Some(FETCH_AGAIN),
+            _ => None,
+        }
+    }
+}

@@ -28,6 +28,7 @@ mod paratimes;
 mod runtime_view;
 mod seed;
 mod sentry;
+mod socket;
 mod start;
 mod stateless;
 mod store;

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use apps_core::LocalConfig;
 use base_identity::Identity;
@@ -36,6 +36,7 @@ use crate::error::RunError;
 use crate::halt::Halted;
 use crate::light::Served;
 use crate::runtime_view::ConsensusForRuntimes;
+use crate::socket::Socket;
 use crate::store::CommonStore;
 use crate::{
     archive, chain, engine, events, foreign, halt, light, metrics, network, paratimes, seed, sentry, stateless, web,
@@ -43,6 +44,8 @@ use crate::{
 
 /// Longest wait for parts of the node to end.
 const STOP_DEADLINE: Duration = Duration::from_secs(10);
+/// How long what the registry says within an epoch is taken for granted; looked at with each block.
+const REGISTRY_REFRESH: Duration = Duration::from_secs(5);
 /// Name of the control socket in the data directory.
 const SOCKET: &str = "internal.sock";
 
@@ -133,6 +136,7 @@ pub(crate) struct Basis {
     pub(crate) text: String,
     pub(crate) data_dir: PathBuf,
     pub(crate) entity: Option<PublicKey>,
+    pub(crate) socket: Socket,
 }
 
 pub(crate) fn now_unix() -> i64 {
@@ -178,57 +182,56 @@ fn entity_of(config: &Config) -> Result<Option<PublicKey>, RunError> {
     Ok(Some(entity.id))
 }
 
-impl Basis {
-    fn new(config: Config, options: Options, data_dir: &Path) -> Result<Self, RunError> {
-        if limits::is_root() {
-            if !(config.common.debug.allow_root && options.dont_blame_oasis) {
-                return Err(RunError::Root);
-            }
-            tracing::warn!(module = "oasis-node", "running with elevated privileges");
+/// Checks what the process may do and use.
+fn check_process(config: &Config, options: &Options) -> Result<(), RunError> {
+    if limits::is_root() {
+        if !(config.common.debug.allow_root && options.dont_blame_oasis) {
+            return Err(RunError::Root);
         }
-        let files = limits::raise_open_files(config.required_files(), config.common.debug.rlimit)?;
-        if files < limits::RECOMMENDED_FILES {
-            tracing::warn!(
-                module = "oasis-node",
-                current = files,
-                recommended = limits::RECOMMENDED_FILES,
-                "few files may be open at once; raise LimitNOFILE"
-            );
-        }
-        let (doc, text) = read_genesis(&config, &options)?;
-        let identity = crate::keys::load(&options.signer, data_dir, now_unix())?;
-        if let Some(reason) = &identity.replaced_tls_key {
-            tracing::warn!(module = "oasis-node", err = %reason, "the TLS key could not be read and was replaced");
-        }
-        tracing::info!(module = "oasis-node", node_pk = %PublicKey::from(identity.node.public()),
-            consensus_pk = %PublicKey::from(identity.consensus.public()),
-            p2p_pk = %PublicKey::from(identity.p2p.public()), "loaded/generated node identity");
-        let entity = entity_of(&config)?;
-        let needs_entity =
-            engine::is_validator(&config) || matches!(config.mode, Mode::Compute | Mode::KeyManager | Mode::Observer);
-        if needs_entity && entity.is_none() {
-            return Err(RunError::NoEntity);
-        }
-        if config.mode == Mode::Client && entity.is_some() && !engine::is_validator(&config) {
-            return Err(RunError::UnexpectedEntity);
-        }
-        Ok(Self {
-            config: Arc::new(config),
-            options,
-            identity: Arc::new(identity),
-            doc,
-            text,
-            data_dir: data_dir.to_owned(),
-            entity,
-        })
+        tracing::warn!(module = "oasis-node", "running with elevated privileges");
     }
+    let files = limits::raise_open_files(config.required_files(), config.common.debug.rlimit)?;
+    if files < limits::RECOMMENDED_FILES {
+        tracing::warn!(
+            module = "oasis-node",
+            current = files,
+            recommended = limits::RECOMMENDED_FILES,
+            "few files may be open at once; raise LimitNOFILE"
+        );
+    }
+    Ok(())
+}
 
-    /// Where the control socket is.
-    pub(crate) fn socket(&self) -> PathBuf {
-        match self.config.common.internal_socket_path.as_str() {
-            "" => self.data_dir.join(SOCKET),
-            path => path.into(),
-        }
+fn identity_of(options: &Options, data_dir: &Path) -> Result<Arc<Identity>, RunError> {
+    let identity = crate::keys::load(&options.signer, data_dir, now_unix())?;
+    if let Some(reason) = &identity.replaced_tls_key {
+        tracing::warn!(module = "oasis-node", err = %reason, "the TLS key could not be read and was replaced");
+    }
+    tracing::info!(module = "oasis-node", node_pk = %PublicKey::from(identity.node.public()),
+        consensus_pk = %PublicKey::from(identity.consensus.public()),
+        p2p_pk = %PublicKey::from(identity.p2p.public()), "loaded/generated node identity");
+    Ok(Arc::new(identity))
+}
+
+/// The owner, which a mode may need or not allow.
+fn owner_of(config: &Config) -> Result<Option<PublicKey>, RunError> {
+    let entity = entity_of(config)?;
+    let needs_entity =
+        engine::is_validator(config) || matches!(config.mode, Mode::Compute | Mode::KeyManager | Mode::Observer);
+    if needs_entity && entity.is_none() {
+        return Err(RunError::NoEntity);
+    }
+    if config.mode == Mode::Client && entity.is_some() && !engine::is_validator(config) {
+        return Err(RunError::UnexpectedEntity);
+    }
+    Ok(entity)
+}
+
+/// Where the control socket is.
+fn socket_path(config: &Config, data_dir: &Path) -> PathBuf {
+    match config.common.internal_socket_path.as_str() {
+        "" => data_dir.join(SOCKET),
+        path => path.into(),
     }
 }
 
@@ -251,21 +254,33 @@ impl Node {
             mode = config.mode.name(),
             "Starting oasis-node"
         );
-        let basis = Basis::new(config, options, data_dir.path())?;
-        let (identity, config) = (basis.identity.clone(), basis.config.clone());
+        check_process(&config, &options)?;
+        let identity = identity_of(&options, data_dir.path())?;
+        let entity = owner_of(&config)?;
+        let config = Arc::new(config);
         let mut tasks = JoinSet::new();
-        let common = Common {
+        let common =
+            Common { config: config.clone(), options: options.clone(), identity: identity.clone(), stop: stop.clone() };
+        let socket_path = socket_path(&config, data_dir.path());
+        let socket = Socket::open(&socket_path, common.clone(), &mut tasks, &stop)?;
+        web::dashboard(&config, data_dir.path(), socket_path, &mut tasks, &stop).await?;
+        let (doc, text) = read_genesis(&config, &options)?;
+        let basis = Basis {
             config: config.clone(),
-            options: basis.options.clone(),
+            options,
             identity: identity.clone(),
-            stop: stop.clone(),
+            doc,
+            text,
+            data_dir: data_dir.path().to_owned(),
+            entity,
+            socket,
         };
         let parts = match basis.config.mode {
             Mode::Seed => {
                 let Basis { config, options, identity, doc, data_dir, .. } = &basis;
                 let seed = seed::start(config, options, identity, doc, data_dir, stop.child_token()).await?;
                 let router = node_rpc::seed_router(Arc::new(seed.control(common, doc.chain_context().to_string())));
-                listen(&basis.socket(), router, &mut tasks, &stop)?;
+                basis.socket.hand_over(router);
                 tracing::info!(module = "oasis-node", "Seed node initialized and ready to serve");
                 Parts::Seed(seed)
             }
@@ -438,6 +453,7 @@ impl Full {
         let common_store = store;
         let control = FullControl {
             common,
+            engine: Some(engine.clone()),
             p2p: Some(p2p.clone()),
             light: None,
             registration: registration.clone(),
@@ -483,7 +499,8 @@ impl Full {
             router.merge(paratimes.router());
         }
         web::serve(&basis.config, &router, tasks, stop).await?;
-        listen(&basis.socket(), router, tasks, stop)
+        basis.socket.hand_over(router);
+        Ok(())
     }
 
     /// Waits until the node has to end. A planned halt ends it only after what belongs to the halt is done.
@@ -534,19 +551,6 @@ pub(crate) fn backend(
     let mut backend = node_rpc::Backend::new(queries, engine, Arc::new(control), keys, stop.child_token());
     backend.rounds = rounds;
     Arc::new(backend)
-}
-
-/// Serves on the control socket.
-fn listen(
-    path: &Path,
-    router: base_grpc::Router,
-    tasks: &mut JoinSet<()>,
-    stop: &CancellationToken,
-) -> Result<(), RunError> {
-    let listener =
-        base_grpc::Listener::unix(path).map_err(|source| RunError::Socket { path: path.to_owned(), source })?;
-    tasks.spawn(base_grpc::serve(listener, Arc::new(router), stop.child_token()));
-    Ok(())
 }
 
 pub(crate) fn own_addresses(basis: &Basis, p2p: &p2p_net::Node) -> OwnAddresses {
@@ -659,15 +663,21 @@ pub(crate) async fn start_paratimes(
     paratimes::open(parts, chain.queries(), stop).await
 }
 
-/// Tells the runtime layer's network who is registered, whenever an epoch begins.
+/// Which epoch's registry is known, unless that was read too long ago.
+fn still_known(read: Option<(u64, Instant)>, now: Instant) -> Option<u64> {
+    read.filter(|(_, at)| now.duration_since(*at) < REGISTRY_REFRESH).map(|(epoch, _)| epoch)
+}
+
+/// Tells the runtime layer's network who is registered: when an epoch begins, and soon after nodes join within one, so that
+/// they have their connections before they are elected.
 pub(crate) async fn follow_registry(chain: Arc<LocalChain>, p2p: p2p_net::Node, name: String, stop: CancellationToken) {
     let mut heights = chain.heights();
     let mut known = None;
     loop {
-        let read = read_registry(chain.queries(), known);
+        let read = read_registry(chain.queries(), still_known(known, Instant::now()));
         match read {
             Ok(Some((epoch, nodes))) => {
-                known = Some(epoch);
+                known = Some((epoch, Instant::now()));
                 p2p.set_registry(nodes.iter().map(|node| Registered::from_descriptor(node, &name)).collect());
             }
             Ok(None) => {}
@@ -694,4 +704,17 @@ fn read_registry(queries: &Queries, known: Option<u64>) -> Result<Option<(u64, N
     }
     let nodes = apps_committees::registry::state::nodes(&state).map_err(|error| error.to_string())?;
     Ok(Some((epoch, nodes)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_registry_is_read_again_within_an_epoch() {
+        let now = Instant::now();
+        assert_eq!(still_known(None, now), None);
+        assert_eq!(still_known(Some((3, now)), now + REGISTRY_REFRESH / 2), Some(3));
+        assert_eq!(still_known(Some((3, now)), now + REGISTRY_REFRESH), None);
+    }
 }

@@ -87,6 +87,7 @@ pub(crate) async fn start(
     let upgrades = Upgrades::new(upgrades);
     let control = FullControl {
         common,
+        engine: None,
         p2p: Some(p2p.clone()),
         light: Some(Box::new(move || light_status(&headers, &peers))),
         registration: registration.clone(),

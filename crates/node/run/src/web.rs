@@ -1,9 +1,11 @@
-//! The opt-in listener for web pages: `common.grpc_web`.
+//! What the node offers to web browsers on its machine, if asked to: `common.grpc_web` and `common.dashboard`.
 
 use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use base_grpc::{Listener, Router, Web, serve_web};
+use cli_dashboard::{Dashboard, Target};
 use node_config::Config;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -35,5 +37,36 @@ pub(crate) async fn serve(
     tracing::info!(module = "grpc/web", %address, methods = web.methods.len(), "listening for web pages");
     let allowed = Web { origins: web.origins.clone(), methods: web.methods.iter().cloned().collect() };
     tasks.spawn(serve_web(listener, Arc::new(router.clone()), Arc::new(allowed), stop.child_token()));
+    Ok(())
+}
+
+/// Serves the page that shows this node, if the configuration asks for it.
+pub(crate) async fn dashboard(
+    config: &Config,
+    data_dir: &Path,
+    socket: PathBuf,
+    tasks: &mut JoinSet<()>,
+    stop: &CancellationToken,
+) -> Result<(), RunError> {
+    const KEY: &str = "common.dashboard.listen_address";
+    let listen_address = &config.common.dashboard.listen_address;
+    if listen_address.is_empty() {
+        return Ok(());
+    }
+    let wrong = |reason: String| RunError::Address { key: KEY, reason };
+    let address: SocketAddr =
+        listen_address.parse().map_err(|_| wrong(format!("{listen_address:?} is not IP:PORT")))?;
+    let log = &config.common.log.file;
+    let target = Target {
+        name: "this node".to_owned(),
+        mode: config.mode.name().to_owned(),
+        socket,
+        log: (!log.is_empty()).then(|| data_dir.join(log)),
+    };
+    let dashboard = Arc::new(Dashboard::new(vec![target]));
+    let served = cli_dashboard::serve(address, dashboard, stop.child_token()).await;
+    let (address, page) = served.map_err(|error| wrong(error.to_string()))?;
+    tracing::info!(module = "dashboard", %address, "listening for browsers on this machine");
+    tasks.spawn(page);
     Ok(())
 }

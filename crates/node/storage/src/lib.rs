@@ -35,4 +35,4 @@ pub use error::StoreError;
 pub use fetch::{MAX_LIST, MAX_PEERS_ASKED};
 pub use serve::MAX_SERVED_AT_ONCE;
 pub use status::{StorageStatus, StoreStatus, UNDEFINED_ROUND};
-pub use store::{PruneVeto, RuntimeStore, Setup, Stores};
+pub use store::{CHECKPOINTS, HISTORY, PruneVeto, RuntimeStore, STORAGE, Setup, Stores};

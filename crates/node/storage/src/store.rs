@@ -29,11 +29,11 @@ use crate::status::{StorageStatus, StoreStatus, UNDEFINED_ROUND};
 use crate::{checkpoint, index, prune, serve, sync};
 
 /// Folder of the history below the runtime's.
-const HISTORY: &str = "history";
-/// Folder of the state.
-const STORAGE: &str = "storage";
-/// Folder of the checkpoints.
-const CHECKPOINTS: &str = "checkpoints";
+pub const HISTORY: &str = "history";
+/// Folder of the state, below the runtime's.
+pub const STORAGE: &str = "storage";
+/// Folder of the checkpoints, below the runtime's.
+pub const CHECKPOINTS: &str = "checkpoints";
 /// Most forced checkpoints that wait.
 const MAX_FORCED: usize = 64;
 

@@ -238,6 +238,8 @@ fn transaction_keys() {
         let key = transaction::transaction_key(&hash, kind);
         assert_eq!((key[0], key.len(), key[33]), (b'T', 34, kind as u8));
         assert_eq!(Key::parse(&key), Some(Key::Transaction { hash, kind }));
+        // As in the reference, what follows does not count.
+        assert_eq!(Key::parse(&[key.as_slice(), b"more"].concat()).map(Key::to_bytes), Some(key));
     }
     for tag in [&b""[..], b"k", &[0; 100]] {
         let key = transaction::tag_key(tag, &hash);

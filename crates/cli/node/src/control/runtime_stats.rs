@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use base_prims::{Namespace, PublicKey};
+use base_service::{out, outln};
 use node_rpc::status::ConsensusStatus;
 use wire_consensus::node::Node;
 use wire_consensus::roothash::{Block, Event, HeaderType, RoundResults, RuntimeRequest, RuntimeState};
@@ -209,17 +210,17 @@ impl Stats {
     }
 
     fn print(&self, rows: &[Vec<String>]) {
-        println!("Runtime rounds: {}", self.rounds);
-        println!("Successful rounds: {}", self.successful);
-        println!("Epoch transition rounds: {}", self.epoch_transitions);
+        outln!("Runtime rounds: {}", self.rounds);
+        outln!("Successful rounds: {}", self.successful);
+        outln!("Epoch transition rounds: {}", self.epoch_transitions);
         // Nothing counts these; the line stays for scripts.
-        println!("Proposer timeouted rounds: 0");
-        println!("Failed rounds: {}", self.failed);
-        println!("Discrepancies: {}", self.discrepancies);
-        println!("Discrepancies (timeout): {}", self.discrepancies_timeout);
-        println!("Suspended: {}", self.suspended);
-        println!("Entity stats");
-        print!("{}", table(rows));
+        outln!("Proposer timeouted rounds: 0");
+        outln!("Failed rounds: {}", self.failed);
+        outln!("Discrepancies: {}", self.discrepancies);
+        outln!("Discrepancies (timeout): {}", self.discrepancies_timeout);
+        outln!("Suspended: {}", self.suspended);
+        outln!("Entity stats");
+        out!("{}", table(rows));
     }
 }
 

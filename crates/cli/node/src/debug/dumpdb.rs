@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use base_service::data_dir::DataDir;
+use base_service::out;
 use node_app::{EngineApp, EngineConfig, NodeOptions, PruneConfig, PruneStrategy, build_mux, export_genesis};
 use wire_cometbft::Time;
 
@@ -61,7 +62,7 @@ fn dump(args: &DumpArgs, session: &Session) -> Done {
     let dumped = export_genesis(mux.services(), &state, height, time, &doc);
     let text = dumped.or_fail(MODULE, "failed to dump state")?.to_canonical_json();
     if args.output.as_os_str().is_empty() {
-        print!("{text}");
+        out!("{text}");
         return Ok(());
     }
     write_file(&args.output, text.as_bytes(), FILE_MODE).or_fail(MODULE, "failed to write state dump file")

@@ -12,10 +12,11 @@ use base_codec::json::{ToJson as _, value_to_string};
 use base_kv_disk::{Disk, Options};
 use base_prims::{Hash, Namespace};
 use base_service::data_dir::DataDir;
+use base_service::outln;
 use clap::Subcommand;
 use mkvs_db::{Config, NodeDb};
 use mkvs_tree::{KvRead as _, KvWrite as _, Root, RootType};
-use node_app::STATE_DB;
+use node_storage::STORAGE;
 use wire_consensus::roothash::{AnnotatedBlock, Block, RuntimeRequest};
 
 use crate::args::{GenesisArgs, Session};
@@ -88,7 +89,7 @@ fn export(session: &Session, genesis: &GenesisArgs, dir: &Path) -> Done {
 
 /// One line of JSON for the root, then one for each key and value.
 fn export_runtime(data_dir: &Path, dir: &Path, root: Root) -> Result<(), String> {
-    let path = data_dir.join(RUNTIMES).join(root.namespace.to_string()).join(STATE_DB);
+    let path = data_dir.join(RUNTIMES).join(root.namespace.to_string()).join(STORAGE);
     if !path.is_dir() {
         return Err(format!("{}: no database", path.display()));
     }
@@ -175,7 +176,7 @@ fn measure(dir: &Path) -> Result<(), String> {
     }
     let seconds = start.elapsed().as_secs_f64();
     let entries = VERSIONS as usize * ENTRIES;
-    println!(
+    outln!(
         "commit: {VERSIONS} versions of {ENTRIES} entries in {seconds:.3} s ({:.0} entries/s)",
         entries as f64 / seconds
     );
@@ -189,6 +190,6 @@ fn measure(dir: &Path) -> Result<(), String> {
     });
     visited.map_err(|error| text(&error))?;
     let seconds = start.elapsed().as_secs_f64();
-    println!("iterate: {read} entries in {seconds:.3} s ({:.0} entries/s)", read as f64 / seconds);
+    outln!("iterate: {read} entries in {seconds:.3} s ({:.0} entries/s)", read as f64 / seconds);
     Ok(())
 }

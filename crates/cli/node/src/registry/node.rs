@@ -2,6 +2,7 @@
 
 use base_identity::Identity;
 use base_prims::{Epoch, Namespace, PublicKey};
+use base_service::outln;
 use clap::Subcommand;
 use wire_consensus::node::{
     ConsensusAddress, LATEST_VERSION, MultiSignedNode, NetAddress, Node, REGISTER_CONTEXT, Roles, Runtime,
@@ -66,10 +67,10 @@ pub(crate) fn run(command: &NodeCommand, session: &Session) -> Done {
             let identity = Identity::load(&session.data_dir(), now_unix());
             let id = PublicKey::from(identity.or_fail(MODULE, "failed to load node identity")?.node.public());
             if nodes(client)?.iter().any(|node| node.id == id) {
-                println!("node is registered");
+                outln!("node is registered");
                 return Ok(());
             }
-            println!("node is not registered");
+            outln!("node is not registered");
             Err(Failure::quiet())
         }
     }

@@ -1,6 +1,7 @@
 //! `oasis-node stake account …`.
 
 use base_prims::{Address, Quantity};
+use base_service::{out, outln};
 use clap::Subcommand;
 use wire_consensus::staking::{
     Allow, AmendCommissionSchedule, Burn, CommissionRateBoundStep, CommissionRateStep, Escrow, METHOD_ADD_ESCROW,
@@ -143,13 +144,13 @@ pub(super) fn run(command: &AccountCommand, session: &Session) -> Done {
         AccountCommand::Info { owner, height } => {
             let address = owner.parse()?;
             let node = owner.client.connect(MODULE, "failed to fetch latest block")?;
-            print!("{}", show::account_info(&node, address, *height)?);
+            out!("{}", show::account_info(&node, address, *height)?);
             Ok(())
         }
         AccountCommand::Nonce(owner) => {
             let address = owner.parse()?;
             let node = owner.client.connect(MODULE, "failed to query account")?;
-            println!("{}", account_of(&node, address, 0)?.general.nonce);
+            outln!("{}", account_of(&node, address, 0)?.general.nonce);
             Ok(())
         }
         AccountCommand::ValidateAddress { owner, verbose } => validate(&owner.address, *verbose),
@@ -195,13 +196,13 @@ fn validate(text: &str, verbose: bool) -> Done {
     match text.parse::<Address>() {
         Ok(_) => {
             if verbose {
-                println!("account address '{text}' is valid");
+                outln!("account address '{text}' is valid");
             }
             Ok(())
         }
         Err(error) => {
             if verbose {
-                println!("account address '{text}' is not valid: {error}");
+                outln!("account address '{text}' is not valid: {error}");
             }
             Err(Failure::quiet())
         }

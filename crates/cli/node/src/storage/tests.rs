@@ -5,6 +5,7 @@ use std::{os::unix::net::UnixListener, process::ExitCode};
 use base_kv::{Batch, Durability, Order};
 use mkvs_tree::{KvWrite as _, RootType};
 use tempfile::TempDir;
+use wire_consensus::roothash::AnnotatedBlock;
 
 use super::*;
 
@@ -26,7 +27,7 @@ fn node(more: &str) -> (TempDir, Node) {
     let code = crate::run(args.into_iter().chain([store.into_os_string()]));
     assert_eq!(format!("{code:?}"), format!("{:?}", ExitCode::SUCCESS));
     let runtime = dir.path().join("runtimes").join(RUNTIME);
-    let disk = Disk::open(&runtime.join(STATE_DB), Options::default()).unwrap();
+    let disk = Disk::open(&runtime.join(STORAGE), Options::default()).unwrap();
     let db = NodeDb::open(Arc::new(disk), mkvs_db::Config::new(RUNTIME.parse().unwrap())).unwrap();
     let mut tree = db.empty_tree(RootType::STATE);
     for version in 0..4u8 {
@@ -35,6 +36,7 @@ fn node(more: &str) -> (TempDir, Node) {
     }
     drop((tree, db));
     std::fs::create_dir(runtime.join(HISTORY)).unwrap();
+    std::fs::create_dir(runtime.join(CHECKPOINTS)).unwrap();
     let text = format!("common:\n  data_dir: {}\n{more}", dir.path().display());
     let config = Config::from_text("test", &text, &|_| None).unwrap();
     (dir, Node::of(config).unwrap())
@@ -118,6 +120,22 @@ fn pruning_follows_the_configuration_and_compacting_frees_space() {
     assert_eq!(prune(100, ""), (Some(1), Some(0)), "more than there is");
     assert_eq!(prune(15, ""), (Some(6), Some(0)));
     assert_eq!(prune(2, &with_runtime()), (Some(6), Some(1)), "runtimes hold consensus back");
+    // It has its blocks up to that height.
+    let id: Namespace = RUNTIME.parse().unwrap();
+    let history = kept.runtime_history(&id).unwrap();
+    for round in 0..6u64 {
+        let header = wire_consensus::roothash::Header { namespace: id, round, ..Default::default() };
+        let block = AnnotatedBlock {
+            consensus_height: 10 + i64::try_from(round).unwrap(),
+            block: Some(wire_consensus::roothash::Block { header }),
+        };
+        history.commit(&[block]).unwrap();
+    }
+    drop(history);
+    assert_eq!(prune(2, &with_runtime()), (Some(15), Some(1)), "as far as the runtime has it");
+    let status = Node { runtimes: vec![id], config: kept.config.clone(), data_dir: kept.data_dir.clone() }.status();
+    let light = status.pointer(&format!("/runtimes/{RUNTIME}/light_history")).unwrap();
+    assert_eq!(light, &super::status(true, 5, 3));
     assert_eq!(prune(2, ""), (Some(LAST - 2), Some(1)));
     kept.check("consensus").unwrap();
     kept.check(RUNTIME).unwrap();
@@ -142,6 +160,7 @@ fn a_runtime_gets_another_namespace() {
     assert_eq!(node.runtime_state(&OTHER.parse().unwrap()).unwrap().latest_version(), Some(3));
     let folder = dir.path().join("runtimes").join(OTHER);
     assert!(!folder.join(HISTORY).exists(), "the history is that of the old name");
+    assert!(!folder.join(CHECKPOINTS).exists());
 }
 
 #[test]

@@ -5,9 +5,10 @@ use std::time::{Duration, Instant};
 use comet_core::vote_set::VoteError;
 use comet_core::{Effect, Failure, Input, PeerId, Refusal, Reply, Request};
 use comet_net::DropPeer;
-use comet_store::Durability;
+use comet_store::{Durability, GuardFileError};
 
 use super::{Driver, StopReason};
+use crate::status::Unsigned;
 
 impl Driver {
     /// Performs one effect; gives the answer to be fed, if it has one.
@@ -24,7 +25,8 @@ impl Driver {
             Effect::SignVote(vote) => {
                 let (height, round, kind) = (vote.height, vote.round, vote.kind);
                 let Some(guard) = &mut self.guard else { return Ok(None) };
-                match guard.sign_vote(&self.chain_id, *vote) {
+                let signed = guard.sign_vote(&self.chain_id, *vote);
+                match self.signed(height, round, signed)? {
                     Ok(vote) => return Ok(Some(Input::VoteSigned(Box::new(vote)))),
                     Err(error) => tracing::warn!(height, round, kind = kind.0, %error, "vote not signed"),
                 }
@@ -32,7 +34,8 @@ impl Driver {
             Effect::SignProposal(proposal) => {
                 let (height, round) = (proposal.height, proposal.round);
                 let Some(guard) = &mut self.guard else { return Ok(None) };
-                match guard.sign_proposal(&self.chain_id, *proposal) {
+                let signed = guard.sign_proposal(&self.chain_id, *proposal);
+                match self.signed(height, round, signed)? {
                     Ok(proposal) => return Ok(Some(Input::ProposalSigned(Box::new(proposal)))),
                     Err(error) => tracing::warn!(height, round, %error, "proposal not signed"),
                 }
@@ -75,6 +78,22 @@ impl Driver {
             Effect::Halt(failure) => return Err(halted(&failure)),
         }
         Ok(None)
+    }
+
+    /// Remembers what was not signed, until something is again. A record that could not be written ends the node:
+    /// nothing is signed any more, and others should see at once that it is gone.
+    fn signed<T>(
+        &self,
+        height: i64,
+        round: i32,
+        signed: Result<T, GuardFileError>,
+    ) -> Result<Result<T, GuardFileError>, StopReason> {
+        if let Err(error @ (GuardFileError::Io { .. } | GuardFileError::Poisoned)) = &signed {
+            return Err(StopReason::failed("guard file", error));
+        }
+        let failed = signed.as_ref().err();
+        *self.unsigned.lock() = failed.map(|error| Unsigned { height, round, reason: error.to_string() });
+        Ok(signed)
     }
 
     fn answer(&mut self, request: Request) -> Result<Reply, StopReason> {

@@ -7,6 +7,7 @@ use std::time::Instant;
 use comet_chain::state::State;
 use comet_core::{Config, Core, Input};
 use comet_store::{BlockStore, EvidencePool, Executor, Guard, Wal};
+use parking_lot::Mutex;
 use tokio::sync::mpsc;
 use wire_cometbft::Time;
 use wire_cometbft::block::Commit;
@@ -17,6 +18,7 @@ use super::{Driver, StopReason};
 use crate::clock;
 use crate::intake::Intake;
 use crate::reactor::ConsensusReactor;
+use crate::status::Unsigned;
 
 /// Whether the log is replayed on start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,6 +42,7 @@ pub(crate) struct DriverParts {
     pub(crate) reactor: ConsensusReactor,
     pub(crate) intake: Arc<Intake>,
     pub(crate) sync_wanted: mpsc::Sender<i64>,
+    pub(crate) unsigned: Arc<Mutex<Option<Unsigned>>>,
     pub(crate) kind: StartKind,
 }
 
@@ -77,6 +80,7 @@ impl Driver {
             reactor: parts.reactor,
             intake: parts.intake,
             sync_wanted: parts.sync_wanted,
+            unsigned: parts.unsigned,
             effects: VecDeque::new(),
             timer: None,
             paused: false,

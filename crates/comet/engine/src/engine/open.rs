@@ -164,6 +164,7 @@ pub(super) async fn start(setup: Setup, stop: CancellationToken) -> Result<Engin
         address,
         phase: watch::Sender::new(first),
         submitter,
+        unsigned: Arc::default(),
     });
     let plan = Plan {
         consensus: setup.consensus,

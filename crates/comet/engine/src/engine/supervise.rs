@@ -222,6 +222,7 @@ async fn rounds(
         reactor: reactors.consensus.clone(),
         intake: Arc::clone(&inner.intake),
         sync_wanted,
+        unsigned: Arc::clone(&inner.unsigned),
         kind: begin.kind,
     };
     let (told, mut end) = watch::channel(None);

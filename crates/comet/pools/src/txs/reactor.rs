@@ -3,12 +3,14 @@
 //! Reference: `cometbft:mempool/v1/reactor.go`.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use comet_core::PeerId;
 use comet_net::{ChannelDescriptor, DropPeer, Peer, Reactor};
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use wire_cometbft::Message;
@@ -24,6 +26,12 @@ pub const TX_CHANNEL: u8 = 0x30;
 pub const TX_CHANNEL_PRIORITY: u32 = 5;
 /// Most transactions in one message; nodes send one.
 pub const MAX_TXS_PER_MESSAGE: usize = 5_000;
+/// How long a peer is given to apply the block that a transaction was taken after. Checked against an older state, one
+/// that depends on the new block (a proof due from then on, a commitment to its round) is refused, and no peer asks again.
+/// The reference does not wait; it is slower to send.
+pub const CATCH_UP: Duration = Duration::from_millis(500);
+/// How often is looked whether it has.
+const CATCH_UP_RETRY: Duration = Duration::from_millis(5);
 
 /// Sends the pool's transactions to each peer in order of arrival, and checks what peers send.
 ///
@@ -91,10 +99,27 @@ fn encode(tx: &[u8]) -> Bytes {
     Bytes::from(message.encode_to_vec())
 }
 
+/// A peer that has yet to apply a block, and since when it is known to be at that height.
+struct Behind {
+    at: i64,
+    since: Instant,
+}
+
+impl Behind {
+    /// Whether a peer at this height is still worth a wait.
+    fn wait(known: &mut Option<Self>, at: i64) -> bool {
+        if known.as_ref().is_none_or(|behind| behind.at != at) {
+            *known = Some(Self { at, since: Instant::now() });
+        }
+        known.as_ref().is_some_and(|behind| behind.since.elapsed() < CATCH_UP)
+    }
+}
+
 /// Sends transactions for as long as it is polled.
 async fn gossip(pool: &TxPool, heights: &dyn PeerHeights, peer: &Peer) {
     let mut arrivals = pool.subscribe_arrivals();
     let mut last = 0;
+    let mut behind = None;
     loop {
         arrivals.borrow_and_update();
         while let Some(next) = pool.next_for(peer.id(), last) {
@@ -102,8 +127,18 @@ async fn gossip(pool: &TxPool, heights: &dyn PeerHeights, peer: &Peer) {
                 last = next.seq;
                 continue;
             }
+            // The one it works on.
+            let height = heights.height(peer.id());
+            if let Some(at) = height
+                && at <= next.height
+                && at >= next.height.saturating_sub(1)
+                && Behind::wait(&mut behind, at)
+            {
+                tokio::time::sleep(CATCH_UP_RETRY).await;
+                continue;
+            }
             // A peer may be one block behind when it checks the transaction.
-            let caught_up = heights.height(peer.id()).is_some_and(|height| height >= next.height.saturating_sub(1));
+            let caught_up = height.is_some_and(|height| height >= next.height.saturating_sub(1));
             if caught_up && peer.send(TX_CHANNEL, encode(&next.tx)).await {
                 last = next.seq;
             } else {

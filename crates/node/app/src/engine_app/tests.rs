@@ -536,6 +536,38 @@ fn the_node_halts_where_its_operator_said() {
 }
 
 #[test]
+fn a_halt_is_told_with_the_block_before_it() {
+    let network = Network::recorded("gas-fees-staking");
+    let epoch = {
+        let (app, _) = network.run_new(&folder(), network.config(), network.last());
+        apps_core::epoch::of_state(app.node().store().state()).unwrap().epoch
+    };
+    for halting in [LocalConfig { halt_height: Some(5), ..local() }, LocalConfig { halt_epoch: Some(epoch), ..local() }]
+    {
+        let by_height = halting.halt_height;
+        let dir = folder();
+        let (mut app, mut state) = network.run_new(&dir, network.config_with(halting, PruneConfig::default()), 2);
+        let told = Arc::new(AtomicI64::new(0));
+        let hook = Arc::clone(&told);
+        app.on_halt(Box::new(move |height, at, reason| {
+            assert_eq!(reason, &apps_core::Halt::Configured);
+            assert!(by_height.is_some() || at == epoch);
+            hook.store(height, Ordering::SeqCst);
+        }));
+        while told.load(Ordering::SeqCst) == 0 {
+            let next = state.next_height();
+            network.run(&mut app, &mut state, next);
+        }
+        let last = told.load(Ordering::SeqCst);
+        assert_eq!(last, state.last_block_height);
+        assert!(by_height.is_none_or(|height| last == height - 1));
+        let block = &network.blocks[usize::try_from(last).unwrap()];
+        let block = proposed_block(block, &state.last_validators, state.initial_height).unwrap();
+        assert!(matches!(app.execute(&block), Err(Fatal::Halt { height, .. }) if height == last + 1));
+    }
+}
+
+#[test]
 fn an_upgrade_that_this_program_lacks_stops_the_node_and_is_written_down() {
     let network = Network::recorded("runtime-runtime");
     let epoch = {

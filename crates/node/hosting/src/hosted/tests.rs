@@ -20,6 +20,7 @@ fn setup(chain: &Arc<MemoryChain>, dir: &Path, mode: &str, text: &str) -> Setup 
         chain: chain.clone(),
         unsafe_options: true,
         tee: rt_tee::VerifyOptions::default(),
+        ias: Vec::new(),
         node_key: None,
     }
 }
@@ -149,6 +150,21 @@ async fn unsafe_options_need_the_flag_and_modes_their_runtimes() {
         setup.unsafe_options = false;
         let error = Hosting::start(setup, CancellationToken::new()).await.err().expect("refused").to_string();
         assert!(error.contains(expected), "{error}");
+    }
+}
+
+/// The guides name the loader whether or not there is an enclave: without one it shows in the provisioner's name, and the
+/// file need not be there.
+#[tokio::test]
+async fn a_loader_without_an_enclave_has_no_effect() {
+    for loader in [false, true] {
+        let (chain, dir) = (MemoryChain::new(), tempfile::tempdir().expect("a folder"));
+        let sgx = if loader { "  sgx: {loader: /nowhere/oasis-core-runtime-loader}\n" } else { "" };
+        let text = format!("  provisioner: unconfined\n{sgx}  runtimes:\n    - id: {}\n", id(1));
+        let node = run(setup(&chain, dir.path(), "client", &text), &chain, id(1)).await;
+        assert_eq!(node.hosted.status().provisioner.contains("sgx"), loader);
+        assert_eq!(node.hosting.problems(), Vec::<String>::new());
+        node.end().await;
     }
 }
 

@@ -40,6 +40,7 @@ impl Fixture {
             unsafe_options: true,
             tee: rt_tee::VerifyOptions::default(),
             node_key: Some(base_crypto::ed25519::SecretKey::from_seed(&[3; 32])),
+            ias: Vec::new(),
         };
         let hosting = Hosting::start(setup, CancellationToken::new()).await.expect("starts");
         Self { hosting, host: Arc::new(CompositeHost::new(id(1))), dir }

@@ -60,6 +60,7 @@ impl Host {
             unsafe_options: true,
             tee: rt_tee::VerifyOptions::default(),
             node_key: None,
+            ias: Vec::new(),
         };
         let stop = CancellationToken::new();
         let hosting = Hosting::start(setup, stop.clone()).await.expect("starts");

@@ -176,6 +176,10 @@ async fn heights_that_are_not_there() {
     }
     let error = served.call::<_, u64>("Consensus/EstimateGas", EstimateGasRequest::default()).await.unwrap_err();
     assert!(error.is("consensus", 6), "{error}");
+    // An archive says so before it looks at what was sent.
+    *served.stores.kind.lock() = crate::Kind::Archive;
+    let error = served.call::<_, u64>("Consensus/EstimateGas", EstimateGasRequest::default()).await.unwrap_err();
+    assert!(error.is("consensus", crate::UNSUPPORTED), "{error}");
     served.end().await;
 }
 

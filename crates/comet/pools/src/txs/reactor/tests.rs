@@ -127,6 +127,28 @@ async fn waits_for_peers_that_are_behind() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_peer_may_apply_the_block_first() {
+    let bench = bench(&[("near", 10)]);
+    commit(&bench.pool, 10, &[], &[]);
+    bench.add(&["1,,,a"]);
+    let near = bench.connect("near");
+    tokio::time::sleep(CATCH_UP / 2).await;
+    assert!(take_sent(&near, TX_CHANNEL).is_none(), "it works on 10 yet");
+    bench.heights.set("near", 11);
+    tokio::time::sleep(CATCH_UP_RETRY * 2).await;
+    assert_eq!(decode(&take_sent(&near, TX_CHANNEL).unwrap()).unwrap(), [b"1,,,a"]);
+    // One that stays there gets what comes, the first after the wait and the others at once.
+    commit(&bench.pool, 11, &["1,,,a"], &[0]);
+    bench.add(&["1,,,b", "1,,,c"]);
+    tokio::time::sleep(CATCH_UP / 2).await;
+    assert!(take_sent(&near, TX_CHANNEL).is_none());
+    assert_eq!(sent(&near).await, ["1,,,b", "1,,,c"]);
+    bench.add(&["1,,,d"]);
+    tokio::time::sleep(CATCH_UP_RETRY * 2).await;
+    assert_eq!(decode(&take_sent(&near, TX_CHANNEL).unwrap()).unwrap(), [b"1,,,d"]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn tasks_end_with_their_peer_and_with_the_reactor() {
     let bench = bench(&[("a", 1), ("b", 0)]);
     let (a, b) = (bench.connect("a"), bench.connect("b"));
