@@ -44,8 +44,9 @@ const LIFE: Duration = Duration::from_secs(6);
 const SLEEPS: Duration = Duration::from_secs(5);
 /// Between two looks at the nodes.
 const SAMPLING: Duration = Duration::from_secs(1);
-/// Anonymous memory by which a node may grow in the second half of the load: part of what it had, and kilobytes.
-const GROWTH: (u64, u64) = (10, 6 * 1024);
+/// Anonymous memory by which a node may grow in the second half of the load: part of what it had, and kilobytes, which is
+/// what caches take until they are full.
+const GROWTH: (u64, u64) = (10, 24 * 1024);
 /// Descriptors by which it may: connections come and go.
 const DESCRIPTORS: u64 = 24;
 

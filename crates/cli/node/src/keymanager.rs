@@ -213,9 +213,18 @@ fn init_policy(args: &PolicyArgs, line: &[OsString]) -> Done {
     Ok(())
 }
 
+/// An enclave as these commands take it: 64 bytes in hexadecimal digits, measurement first.
+fn enclave(text: &str) -> Result<EnclaveIdentity, String> {
+    let bytes = hex::decode(text).ok();
+    let halves = bytes.as_deref().and_then(|bytes| bytes.split_at_checked(bytes.len() / 2));
+    let identity = halves.and_then(|(enclave, signer)| {
+        Some(EnclaveIdentity { mr_enclave: enclave.try_into().ok()?, mr_signer: signer.try_into().ok()? })
+    });
+    identity.ok_or_else(|| format!("malformed enclave ID {text:?}: expected 128 hexadecimal digits"))
+}
+
 fn enclave_list(text: &str) -> Result<Vec<EnclaveIdentity>, String> {
-    let parse = |id: &str| id.parse().map_err(|_| format!("malformed enclave ID {id:?}"));
-    text.split(',').map(parse).collect()
+    text.split(',').map(enclave).collect()
 }
 
 /// Permissions by enclave, in the order of the command line.
@@ -234,7 +243,7 @@ fn enclaves(line: &[OsString]) -> Result<BTreeMap<EnclaveIdentity, Option<Enclav
         }
         let value = value.or_else(|| words.next()).unwrap_or_default();
         if name == ENCLAVE {
-            let id = value.parse().map_err(|_| format!("malformed enclave ID {value:?}"))?;
+            let id = enclave(&value)?;
             let empty = EnclavePolicySgx { may_query: Some(BTreeMap::new()), may_replicate: Some(Vec::new()) };
             if let Some((id, policy)) = current.replace((id, empty)) {
                 found.insert(id, Some(policy));

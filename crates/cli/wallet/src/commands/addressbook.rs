@@ -62,12 +62,12 @@ pub(super) fn run(store: &mut Store, command: Command) -> Result<()> {
             store.save()
         }
         Command::List => {
-            let rows: Vec<_> = store
-                .config
-                .address_book
-                .iter()
-                .map(|(name, entry)| vec![name.clone(), entry.address.clone()])
-                .collect();
+            let shown = |entry: &Entry| {
+                let ethereum = Some(&entry.eth_address).filter(|address| !address.is_empty());
+                ethereum.unwrap_or(&entry.address).clone()
+            };
+            let book = store.config.address_book.iter();
+            let rows: Vec<_> = book.map(|(name, entry)| vec![name.clone(), shown(entry)]).collect();
             out!("{}", table::render(&["Name", "Address"], &rows));
             Ok(())
         }

@@ -537,16 +537,18 @@ fn the_node_halts_where_its_operator_said() {
 
 #[test]
 fn a_halt_is_told_with_the_block_before_it() {
-    let network = Network::recorded("gas-fees-staking");
+    let (short, long) = (Network::recorded("gas-fees-staking"), Network::recorded("runtime-runtime"));
     let epoch = {
-        let (app, _) = network.run_new(&folder(), network.config(), network.last());
+        let (app, _) = long.run_new(&folder(), long.config(), long.last() - 10);
         apps_core::epoch::of_state(app.node().store().state()).unwrap().epoch
     };
-    for halting in [LocalConfig { halt_height: Some(5), ..local() }, LocalConfig { halt_epoch: Some(epoch), ..local() }]
-    {
+    for (network, halting) in [
+        (&short, LocalConfig { halt_height: Some(5), ..local() }),
+        (&long, LocalConfig { halt_epoch: Some(epoch), ..local() }),
+    ] {
         let by_height = halting.halt_height;
         let dir = folder();
-        let (mut app, mut state) = network.run_new(&dir, network.config_with(halting, PruneConfig::default()), 2);
+        let (mut app, mut state) = network.run_new(&dir, network.config_with(halting, PruneConfig::default()), 1);
         let told = Arc::new(AtomicI64::new(0));
         let hook = Arc::clone(&told);
         app.on_halt(Box::new(move |height, at, reason| {
