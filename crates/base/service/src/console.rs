@@ -33,13 +33,13 @@ pub fn print_error(text: Arguments<'_>) {
     let _ = io::stderr().write_fmt(text);
 }
 
-/// As `print!`, but never panics: see [`print`].
+/// As `print!`, but never panics: see `print` here.
 #[macro_export]
 macro_rules! out {
     ($($text:tt)*) => { $crate::console::print(format_args!($($text)*)) };
 }
 
-/// As `println!`, but never panics: see [`print`].
+/// As `println!`, but never panics: see `print` here.
 #[macro_export]
 macro_rules! outln {
     () => { $crate::console::print(format_args!("\n")) };

@@ -117,7 +117,7 @@ impl Connection {
 }
 
 impl Dashboard {
-    /// A dashboard of these nodes; further ones than [`MAX_TARGETS`] are left out.
+    /// A dashboard of these nodes; beyond 256 they are left out.
     #[must_use]
     pub fn new(mut targets: Vec<Target>) -> Self {
         targets.truncate(MAX_TARGETS);
