@@ -10,7 +10,8 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use cli_devnet::keyvalue::KeyValue;
 use cli_devnet::load;
-use cli_devnet::trial::{self, descendants, synced, until, usage};
+use cli_devnet::process::with_descendants;
+use cli_devnet::trial::{self, synced, until, usage};
 use cli_devnet::{Network, ParaTime, Plan, Role, Running};
 use wire_consensus::genesis::Document;
 
@@ -59,21 +60,13 @@ async fn main() -> Result<()> {
     for senders in senders {
         let outcome = load::run(client, senders.parse()?, seconds.parse()?, VALUE).await?;
         println!(
-            "{senders} senders: {} transactions, {:.0} per second, {} rounds; result after {:.2} s (half), {:.2} s (9 of \
-             10), {:.2} s (99 of 100); {} failed{}",
-            outcome.executed,
-            outcome.rate(),
-            outcome.rounds,
-            outcome.within(50).as_secs_f64(),
-            outcome.within(90).as_secs_f64(),
-            outcome.within(99).as_secs_f64(),
-            outcome.failed,
-            outcome.first_failure.map(|reason| format!(": {reason}")).unwrap_or_default()
+            "{senders} senders: {outcome}{}",
+            outcome.first_failure.as_deref().map_or_else(String::new, |r| format!(": {r}"))
         );
         for (node, pid) in nodes.iter().zip(running.pids()) {
             let Some(pid) = pid.filter(|_| node.role != Role::Seed) else { continue };
             println!("  {}: {}", node.name, usage(pid));
-            for child in descendants(pid) {
+            for child in with_descendants(&[pid]).into_iter().filter(|child| *child != pid) {
                 println!("    {child}: {}", usage(child));
             }
         }

@@ -236,18 +236,7 @@ async fn put_load(load: &Load) -> Result<(), DevnetError> {
     let node = state.nodes.iter().map(|(node, _)| node).find(|node| chosen(node));
     let node = node.ok_or_else(|| DevnetError::Plan("the network has no such node".to_owned()))?;
     let outcome = crate::load::run(node, load.senders, load.seconds, load.value_bytes).await?;
-    println!(
-        "{} transactions in {:.1} s: {:.0} per second, in {} rounds; result after {:.2} s (half), {:.2} s (9 of 10), \
-         {:.2} s (99 of 100); {} failed",
-        outcome.executed,
-        outcome.took.as_secs_f64(),
-        outcome.rate(),
-        outcome.rounds,
-        outcome.within(50).as_secs_f64(),
-        outcome.within(90).as_secs_f64(),
-        outcome.within(99).as_secs_f64(),
-        outcome.failed,
-    );
+    println!("{outcome}");
     if let Some(reason) = outcome.first_failure {
         println!("first failure: {reason}");
     }

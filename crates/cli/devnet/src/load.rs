@@ -43,6 +43,24 @@ impl Outcome {
     }
 }
 
+impl std::fmt::Display for Outcome {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(
+            f,
+            "{} transactions in {:.1} s: {:.0} per second, in {} rounds; result after {:.2} s (half), {:.2} s (9 of 10), \
+             {:.2} s (99 of 100); {} failed",
+            self.executed,
+            self.took.as_secs_f64(),
+            self.rate(),
+            self.rounds,
+            self.within(50).as_secs_f64(),
+            self.within(90).as_secs_f64(),
+            self.within(99).as_secs_f64(),
+            self.failed,
+        )
+    }
+}
+
 struct Sender {
     executed: Vec<(Duration, u64)>,
     failed: Vec<String>,

@@ -216,6 +216,17 @@ pub(crate) fn stop_all(processes: &[(u32, PathBuf)], patience: Duration) -> Vec<
 /// Memory of processes and of all that they started: how many they are, and their anonymous memory in bytes.
 #[must_use]
 pub fn memory(pids: &[u32]) -> (usize, u64) {
+    let all = with_descendants(pids);
+    let anonymous = |pid: &u32| {
+        let text = std::fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap_or_default();
+        number(&text, "Anonymous:").unwrap_or(0).saturating_mul(1024)
+    };
+    (all.len(), all.iter().map(anonymous).fold(0, u64::saturating_add))
+}
+
+/// Processes with all that they started.
+#[must_use]
+pub fn with_descendants(pids: &[u32]) -> BTreeSet<u32> {
     let mut parents: BTreeMap<u32, Vec<u32>> = BTreeMap::new();
     for entry in std::fs::read_dir("/proc").into_iter().flatten().flatten() {
         let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<u32>().ok()) else { continue };
@@ -224,15 +235,13 @@ pub fn memory(pids: &[u32]) -> (usize, u64) {
             parents.entry(u32::try_from(parent).unwrap_or(0)).or_default().push(pid);
         }
     }
-    let (mut todo, mut seen, mut total) = (pids.to_vec(), BTreeSet::new(), 0_u64);
+    let (mut todo, mut seen) = (pids.to_vec(), BTreeSet::new());
     while let Some(pid) = todo.pop() {
         if seen.insert(pid) {
-            let text = std::fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap_or_default();
-            total = total.saturating_add(number(&text, "Anonymous:").unwrap_or(0).saturating_mul(1024));
             todo.extend(parents.get(&pid).into_iter().flatten());
         }
     }
-    (seen.len(), total)
+    seen
 }
 
 /// The number behind a name at the beginning of a line.

@@ -79,20 +79,6 @@ pub fn usage(pid: u32) -> String {
     format!("{}, processor {}.{:02} s", memory.join(", "), ticks / 100, ticks % 100)
 }
 
-/// The processes that a process started, and those that they started.
-#[must_use]
-pub fn descendants(pid: u32) -> Vec<u32> {
-    let tasks = std::fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
-    let mut children: Vec<u32> = tasks
-        .filter_map(|task| std::fs::read_to_string(task.path().join("children")).ok())
-        .flat_map(|text| text.split_whitespace().filter_map(|word| word.parse().ok()).collect::<Vec<u32>>())
-        .collect();
-    children.sort_unstable();
-    children.dedup();
-    let below: Vec<u32> = children.iter().flat_map(|child| descendants(*child)).collect();
-    children.into_iter().chain(below).collect()
-}
-
 /// A network of two validators and three compute nodes, of which two make the committee and one is its backup.
 ///
 /// # Errors
